@@ -1,0 +1,82 @@
+"""Conditioners: what turns a context (a class, a vector, a map) into features for every layer of a model.
+
+A conditioner is a module with `features` F whose output is (B, F), the same everywhere, or (B, F, H, W), aligned with
+the image. Each gated unit of a model adds its own linear map of it (1606.05328, equations 4 and 5).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ancestral.likelihoods import check_count
+from ancestral.recorded import Recorded
+
+
+class OneHot(Recorded, nn.Module):
+    """A class index (B,) in [0, classes) as a one-hot vector (B, classes)."""
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__()
+        check_count("classes", classes, 1)
+        self.classes = self.features = classes
+
+    def forward(self, context: Tensor) -> Tensor:
+        if context.is_floating_point() or context.dim() != 1:
+            raise ValueError(f"context must be class indices of shape (B,), got {context.dtype} {tuple(context.shape)}")
+        if context.numel() and not (0 <= int(context.min()) and int(context.max()) < self.classes):
+            outside = int(context.max()) if int(context.min()) >= 0 else int(context.min())
+            raise ValueError(f"context must hold classes from 0 to {self.classes - 1}, got {outside}")
+        return F.one_hot(context.long(), self.classes)
+
+    def example(self, batch: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Return a random context, for checks."""
+        return torch.randint(self.classes, (batch,), generator=generator)
+
+
+class Vector(Recorded, nn.Module):
+    """A vector (B, features), as it is: an embedding, attributes."""
+
+    def __init__(self, *, features: int) -> None:
+        super().__init__()
+        check_count("features", features, 1)
+        self.features = features
+
+    def forward(self, context: Tensor) -> Tensor:
+        if context.dim() != 2 or context.shape[1] != self.features:
+            raise ValueError(f"context must have shape (B, {self.features}), got {tuple(context.shape)}")
+        return context
+
+    def example(self, batch: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Return a random context, for checks."""
+        return torch.randn(batch, self.features, generator=generator)
+
+
+class Map(Recorded, nn.Module):
+    """A map (B, channels, h, w) of the image's size divided by `upsample`: s = m(h) of 1606.05328, section 2.3.
+
+    Two unmasked 3x3 convolutions, the first of them after a transposed convolution where the map is smaller.
+    """
+
+    def __init__(self, *, channels: int, features: int = 32, upsample: int = 1) -> None:
+        super().__init__()
+        check_count("channels", channels, 1)
+        check_count("features", features, 1)
+        check_count("upsample", upsample, 1)
+        self.channels, self.features, self.upsample = channels, features, upsample
+        first: Any = nn.ConvTranspose2d(channels, features, upsample, upsample) if upsample > 1 else nn.Identity()
+        width = features if upsample > 1 else channels
+        self.network = nn.Sequential(
+            first, nn.Conv2d(width, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, features, 3, padding=1)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        if context.dim() != 4 or context.shape[1] != self.channels:
+            raise ValueError(f"context must have shape (B, {self.channels}, h, w), got {tuple(context.shape)}")
+        return self.network(context)
+
+    def example(self, batch: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Return a random context, for checks."""
+        size = (-(-side // self.upsample) for side in shape[1:])
+        return torch.randn(batch, self.channels, *size, generator=generator)

@@ -1,0 +1,12 @@
+"""Data: from what a user has (a folder, arrays, a table, a name) to integer tensors, and back again.
+
+A source gives levels in [0, K) of a small integer dtype, or float32 for continuous data; it knows nothing of how a
+model scales them. `load` reads one, `Data` is what comes out, and `Data.restore` turns levels into what a user opens.
+"""
+
+from .binarize import BINARIZE, Binarize
+from .dataset import Data, Split
+from .restore import Restore, grid, rebuild, record
+from .sources import SOURCES, load
+
+__all__ = ["BINARIZE", "SOURCES", "Binarize", "Data", "Restore", "Split", "grid", "load", "rebuild", "record"]

@@ -1,0 +1,132 @@
+"""What the trainer, the evaluation and the command line get: three splits of tensors and where they come from."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .binarize import Binarize
+from .restore import Restore, record
+
+__all__ = ["SPLITS", "Data", "Split"]
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Args:
+        x: (N, *shape): uint8, int16 or int32 levels in [0, K), or float32 for continuous data.
+        labels: (N,) int64, or None.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass
+class Data:
+    """A data set in three splits.
+
+    Args:
+        name: the source, as the user typed it.
+        shape: one example: (C, H, W), (C, T) or (D,).
+        levels: K, or None for continuous data.
+        classes: the names of the labels, or None without labels.
+        splits: "train", "valid" and "test"; train may be empty where a source is there to be evaluated on.
+        notes: sentences for the user and the report.
+        restore: turns levels into what a user opens.
+        options: what `load` was asked for (size, bits, binarize, skip_bad), as JSON.
+        seed: of the splits that had to be made and of binarization.
+        binarize: how grey levels become black and white, or None.
+        grey: (x, K) before binarization, of the splits that are drawn anew in every epoch.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    levels: int | None
+    classes: tuple[str, ...] | None
+    splits: dict[str, Split]
+    notes: tuple[str, ...]
+    restore: Restore
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    binarize: Binarize | None = None
+    grey: dict[str, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
+    _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def split(self, name: str) -> Split:
+        """Return a split by its name.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if name not in self.splits:
+            raise ValueError(f"split={name!r}: there are {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def batch(self, split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Return the examples `index` of a split, as stored, and their labels.
+
+        Dynamic binarization draws here. A draw is a function of (seed, split, epoch) and of the example alone: it is
+        the same in every process, in whatever batches the examples come, and after a training run was resumed.
+
+        Args:
+            split: "train", "valid" or "test".
+            index: (B,) int64.
+            epoch: how often the split was seen before; only dynamic binarization of the train part depends on it.
+
+        Returns:
+            x (B, *shape) and labels (B,) int64 or None.
+        """
+        part = self.split(split)
+        x = self._epoch(split, epoch) if split in self.grey else part.x
+        return x[index], None if part.labels is None else part.labels[index]
+
+    def _epoch(self, split: str, epoch: int) -> Tensor:
+        """Return a split as drawn for one epoch; the last one drawn is kept."""
+        if epoch == 0:
+            return self.splits[split].x
+        if self._drawn.get(split, (0, None))[0] != epoch:
+            assert self.binarize is not None
+            x, levels = self.grey[split]
+            self._drawn[split] = epoch, self.binarize(x, levels, noise(self.seed, split, epoch))
+        return self._drawn[split][1]
+
+    def limited(self, split: str, n: int | None, seed: int = 0) -> Tensor:
+        """Return the indices of `n` examples: the first of a seeded permutation, in ascending order.
+
+        Some sources are sorted by class, so the first examples as they lie would be no sample. All where `n` is None
+        or more than there are.
+        """
+        if n is not None and n < 1:
+            raise ValueError(f"limit={n}: give at least 1, or leave it out for all examples")
+        count = len(self.split(split))
+        order = np.random.default_rng(seed).permutation(count)
+        return torch.arange(count) if n is None else torch.from_numpy(np.sort(order[:n]))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run folder records of the data, as JSON."""
+        return {
+            "source": self.name,
+            "options": self.options,
+            "seed": self.seed,
+            "shape": list(self.shape),
+            "levels": self.levels,
+            "classes": None if self.classes is None else list(self.classes),
+            "counts": {name: len(part) for name, part in self.splits.items()},
+            "notes": list(self.notes),
+            "restore": record(self.restore),
+        }
+
+
+def noise(seed: int, split: str, epoch: int) -> np.random.Generator:
+    """Return the random numbers that binarize a split in one epoch."""
+    return np.random.default_rng((seed, SPLITS.index(split), epoch))

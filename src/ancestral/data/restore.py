@@ -1,0 +1,215 @@
+"""From levels back to what a user opens: pictures, tables in their units, arrays.
+
+These are values with plain fields, so that a run folder records them and can restore samples without the data.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Arrays", "Pictures", "Restore", "Table", "grid", "rebuild", "record"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Grey or RGB pictures.
+
+    Args:
+        levels: K. Up to 256 levels become 8-bit pictures, more become 16-bit ones where they are grey; 16-bit RGB
+            pictures do not exist in Pillow, so those are shown in 8 bits (`save` to .npz keeps every level).
+    """
+
+    levels: int
+
+    def __call__(self, x: Tensor) -> "list[Image.Image]":
+        """Return the pictures of levels `x`, (N, 1 or 3, H, W) of any dtype."""
+        from PIL import Image
+
+        deep = self.levels > 256 and x.shape[1] == 1
+        white, kind = (65535, np.uint16) if deep else (255, np.uint8)
+        shades = np.rint(_levels(x, self.levels) * (white / (self.levels - 1))).astype(kind)
+        return [Image.fromarray(p[0] if len(p) == 1 else np.ascontiguousarray(p.transpose(1, 2, 0))) for p in shades]
+
+    def save(self, x: Tensor, path: str | Path) -> None:
+        """Write one picture as it is, several as an enlarged grid (.png), or the levels themselves (.npz, .npy)."""
+        _save(path, {".png": lambda: _png(self(x))} | _arrays(lambda: _stored(x, self.levels)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a table, in its own units.
+
+    Args:
+        columns: their names.
+        mean: what was subtracted from each column of a continuous table.
+        std: what each was then divided by.
+        values: of a categorical table, for each column, the value that each level stands for.
+    """
+
+    columns: tuple[str, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    values: tuple[tuple[float, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("columns", "mean", "std"):  # lists where they come from JSON
+            field = getattr(self, name)
+            object.__setattr__(self, name, None if field is None else tuple(field))
+        if self.values is not None:
+            object.__setattr__(self, "values", tuple(tuple(column) for column in self.values))
+
+    def __call__(self, x: Tensor) -> Array:
+        """Return the rows of `x`, (N, D), as (N, D) float64; a level that a column never had becomes NaN."""
+        rows: Array = _numpy(x).astype(np.float64)
+        if self.values is not None:
+            return np.stack([_looked_up(c, v) for c, v in zip(rows.T, self.values, strict=True)], axis=1)
+        if self.mean is not None and self.std is not None:
+            rows = rows * np.array(self.std) + np.array(self.mean)
+        return rows
+
+    def save(self, x: Tensor, path: str | Path) -> None:
+        """Write the rows with a header (.csv), or as an array (.npz, .npy)."""
+        _save(path, {".csv": lambda: self._csv(x)} | _arrays(lambda: self(x)))
+
+    def _csv(self, x: Tensor) -> bytes:
+        text = io.StringIO()
+        out = csv.writer(text, lineterminator="\n")
+        out.writerow(self.columns)
+        out.writerows([["" if np.isnan(v) else f"{v:.9g}" for v in row] for row in self(x).tolist()])
+        return text.getvalue().encode()
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Anything else: sequences, vectors, pictures of other than one or three channels, continuous values.
+
+    Args:
+        levels: K, or None for continuous data.
+    """
+
+    levels: int | None = None
+
+    def __call__(self, x: Tensor) -> Array:
+        """Return `x` as an array of the smallest integers that hold the levels, or of float32."""
+        return _numpy(x).astype(np.float32) if self.levels is None else _stored(x, self.levels)
+
+    def save(self, x: Tensor, path: str | Path) -> None:
+        """Write the array (.npz, .npy)."""
+        _save(path, _arrays(lambda: self(x)))
+
+
+Restore = Pictures | Table | Arrays
+
+RESTORES: dict[str, type[Restore]] = {"Pictures": Pictures, "Table": Table, "Arrays": Arrays}
+
+
+def record(restore: Restore) -> dict[str, Any]:
+    """Return a restore value as JSON.
+
+    >>> record(Pictures(levels=17))
+    {'class': 'Pictures', 'arguments': {'levels': 17}}
+    """
+    return {"class": type(restore).__name__, "arguments": asdict(restore)}
+
+
+def rebuild(recorded: dict[str, Any]) -> Restore:
+    """Return the value that `record` wrote down.
+
+    Raises:
+        ValueError: the record names no restore value of this library.
+    """
+    if recorded["class"] not in RESTORES:
+        raise ValueError(f"restore class {recorded['class']!r} is unknown: there are {', '.join(RESTORES)}")
+    return RESTORES[recorded["class"]](**recorded["arguments"])
+
+
+def grid(images: "Sequence[Image.Image]", columns: int | None = None, scale: int = 1) -> "Image.Image":
+    """Return pictures of one size and mode side by side, row by row, with a white line of one pixel between them.
+
+    Args:
+        images: at least one.
+        columns: how many in a row; as many as make it square by default.
+        scale: by how much each is enlarged, pixel by pixel.
+    """
+    from PIL import Image
+
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    tiles = np.stack([np.asarray(image) for image in images]).repeat(scale, axis=1).repeat(scale, axis=2)
+    n, h, w = tiles.shape[:3]
+    rows = -(-n // columns)
+    white = np.iinfo(tiles.dtype).max
+    out = np.full((rows * (h + 1) - 1, columns * (w + 1) - 1, *tiles.shape[3:]), white, tiles.dtype)
+    for i, tile in enumerate(tiles):
+        top, left = i // columns * (h + 1), i % columns * (w + 1)
+        out[top : top + h, left : left + w] = tile
+    return Image.fromarray(out)
+
+
+def _png(images: "list[Image.Image]") -> bytes:
+    largest = max(images[0].size)
+    picture = images[0] if len(images) == 1 else grid(images, scale=max(1, 64 // largest))
+    content = io.BytesIO()
+    picture.save(content, "png")
+    return content.getvalue()
+
+
+def _arrays(array: Callable[[], Array]) -> dict[str, Callable[[], bytes]]:
+    return {".npz": lambda: _npz(array()), ".npy": lambda: _npy(array())}
+
+
+def _npz(array: Array) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, x=array)
+    return content.getvalue()
+
+
+def _npy(array: Array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def _save(path: str | Path, writers: dict[str, Callable[[], bytes]]) -> None:
+    """Write what the extension of `path` asks for; under another name first, so that no half file is left."""
+    path = Path(path)
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"cannot write {path}: of this data {', '.join(writers)} can be written")
+    content = writers[path.suffix.lower()]()
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _numpy(x: Tensor) -> Array:
+    array: Array = x.detach().cpu().float().numpy() if x.is_floating_point() else x.detach().cpu().numpy()
+    return array
+
+
+def _levels(x: Tensor, levels: int) -> Array:
+    return np.clip(np.rint(_numpy(x)), 0, levels - 1)
+
+
+def _stored(x: Tensor, levels: int) -> Array:
+    kind = np.uint8 if levels <= 2**8 else np.uint16 if levels <= 2**16 else np.int32
+    return _levels(x, levels).astype(kind)
+
+
+def _looked_up(codes: Array, values: tuple[float, ...]) -> Array:
+    known = np.append(np.array(values, dtype=np.float64), np.nan)
+    return known[np.clip(np.rint(codes), 0, len(values)).astype(np.int64)]

@@ -1,0 +1,149 @@
+"""`load`: from what a user names to a `Data`, by way of one reader for each kind of source."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .arrays import read_arrays
+from .binarize import BINARIZE, Binarize
+from .builtin import digits, photos
+from .dataset import Data, Split, noise
+from .folder import read_folder
+from .parts import Found, Part, restoring, with_bits, with_splits
+from .pictures import Size, resized
+from .table import read_table
+
+__all__ = ["SOURCES", "load"]
+
+SOURCES: tuple[tuple[str, str], ...] = (
+    ("digits", "1797 scanned digits of scikit-learn, 8x8, 17 levels, labels (1258 train, 179 valid, 360 test)"),
+    ("photos", "RGB patches of scikit-learn's two photographs, 32x32 or --size, from disjoint regions"),
+    ("FOLDER", "pictures (.png .jpg .bmp .webp .tif .gif .pgm .ppm); sub-folders: train, valid, test or classes"),
+    ("FILE.npz", "arrays train, valid, test and *_label, or one array: (N, C, H, W), (N, H, W), (N, C, T) or (N, D)"),
+    ("FILE.npy", "one array of such a shape"),
+    ("FILE.csv", "a table of numbers: all binary, all categories (integers), or continuous, which is standardised"),
+)
+
+BUILT_IN: dict[str, Callable[[Size | None], Found]] = {
+    "digits": lambda size: resized(digits(), size),
+    "photos": lambda size: photos(size or 32),
+}
+
+
+def load(
+    source: str | Path,
+    *,
+    size: Size | None = None,
+    bits: int | None = None,
+    binarize: Binarize | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Data:
+    """Read a source into three splits.
+
+    Args:
+        source: "digits", "photos", a folder of pictures, or a file: .npy, .npz, .csv. A folder of a built-in name is
+            read when it is written as a path ("./digits").
+        size: of pictures: the short side is brought to `size` and the middle is kept; or (H, W), covered in the same
+            way. Every pixel is the mean of the area that it covers.
+        bits: keeps the top bits of 8- or 16-bit levels.
+        binarize: a value of `BINARIZE`.
+        skip_bad: goes on without pictures that cannot be read.
+        seed: of the splits that have to be made and of binarization.
+
+    Raises:
+        ValueError: the source is unknown, or what it holds does not fit; one line that says what would do.
+        OSError: it cannot be read.
+
+    >>> data = load("digits")
+    >>> data.shape, data.levels, [len(part) for part in data.splits.values()]
+    ((1, 8, 8), 17, [1258, 179, 360])
+    """
+    if seed < 0:
+        raise ValueError(f"seed={seed}: give 0 or more")
+    _checked_size(size)
+    if Path(source).suffix.lower() == ".csv" and (size or bits or binarize):
+        raise ValueError(f"{source} is a table: size, bits and binarize are for pictures and levels, leave them out")
+    found = with_bits(with_splits(_read(source, size, skip_bad, seed), seed), bits)
+    options = {
+        "size": list(size) if isinstance(size, tuple) else size,
+        "bits": bits,
+        "binarize": _name(binarize),
+        "skip_bad": skip_bad,
+    }
+    data = _data(str(source), found, options, seed)
+    return data if binarize is None else _binarized(data, binarize)
+
+
+def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int) -> Found:
+    path = Path(source)
+    if str(source) in BUILT_IN and (isinstance(source, str) or not path.exists()):
+        return BUILT_IN[str(source)](size)
+    if path.is_dir():
+        return read_folder(path, size, skip_bad)
+    readers: dict[str, Callable[[], Found]] = {
+        ".npy": lambda: resized(read_arrays(path), size),
+        ".npz": lambda: resized(read_arrays(path), size),
+        ".csv": lambda: read_table(path, seed),
+    }
+    if path.is_file() and path.suffix.lower() in readers:
+        return readers[path.suffix.lower()]()
+    raise _unknown(str(source))
+
+
+def _unknown(source: str) -> Exception:
+    """Return the error for a source that nothing reads."""
+    kinds = "it can be digits, photos, a folder of pictures, or a .npy, .npz or .csv file"
+    path = Path(source)
+    if source.startswith("hf:") or path.suffix == ".parquet":
+        return ValueError(f"data source {source!r}: hf: and .parquet are not read yet, convert it to .npz")
+    if path.is_file():
+        return ValueError(f"data source {source!r} is a file of a kind that is not read: {kinds}")
+    if path.suffix or len(path.parts) > 1:
+        return FileNotFoundError(f"no such file or folder: {source!r}; {kinds}")
+    near = difflib.get_close_matches(source, BUILT_IN, n=1)
+    return ValueError(f"unknown data source {source!r}{f', did you mean {near[0]!r}?' if near else ''}; {kinds}")
+
+
+def _checked_size(size: Any) -> None:
+    sides = size if isinstance(size, tuple) else (size,)
+    if size is not None and (len(sides) > 2 or any(not isinstance(s, int) or s < 1 for s in sides)):
+        raise ValueError(f"size={size!r}: give one positive integer, or two (height, width)")
+
+
+def _name(binarize: Binarize | None) -> str | None:
+    return next((name for name, value in BINARIZE.items() if value == binarize), None)
+
+
+def _data(name: str, found: Found, options: dict[str, Any], seed: int) -> Data:
+    splits = {split: _split(part) for split, part in found.parts.items()}
+    return Data(name, found.shape, found.levels, found.classes, splits, found.notes, found.restore, options, seed)
+
+
+def _split(part: Part) -> Split:
+    labels = None if part.labels is None else torch.as_tensor(part.labels, dtype=torch.int64)
+    return Split(torch.as_tensor(part.x), labels)
+
+
+def _binarized(data: Data, binarize: Binarize) -> Data:
+    """Make the levels of every split 0 and 1, and keep the grey ones where each epoch draws anew."""
+    if data.levels is None:
+        raise ValueError("binarize makes 2 levels of more, got continuous data: leave it out")
+    levels = data.levels
+
+    def black_and_white(name: str, grey: Tensor) -> Tensor:
+        return binarize(grey, levels, noise(data.seed, name, epoch=0))
+
+    return replace(
+        data,
+        levels=2,
+        restore=restoring(data.shape, 2),
+        splits={name: replace(part, x=black_and_white(name, part.x)) for name, part in data.splits.items()},
+        binarize=binarize,
+        grey={name: (data.splits[name].x, levels) for name in binarize.anew},
+    )

@@ -1,0 +1,12 @@
+"""The models, one paper to a file."""
+
+from ancestral.model import Model
+from ancestral.models.gated_pixelcnn import GatedPixelCNN
+from ancestral.models.made import MADE
+
+__all__ = ["MADE", "MODELS", "GatedPixelCNN"]
+
+MODELS: dict[str, type[Model]] = {
+    "made": MADE,
+    "gated-pixelcnn": GatedPixelCNN,
+}

@@ -1,0 +1,241 @@
+"""The walk: visit the factors of p(x) in order, be told the value of each, go on.
+
+`drive` is the whole engine. A *walk* is a generator that yields `Factor`s and returns x; a *source* says the value of
+a factor: a draw (`Sample`), what is known (`Complete`), what was observed (`Observe`). A source reads `factor.at` and
+`factor.p`, never the model.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ancestral.causal import Cursor
+from ancestral.likelihoods import Channels, Distribution, Likelihood
+
+
+class Factor(NamedTuple):
+    """One factor of p(x): the distribution of the next value given those so far.
+
+    Attributes:
+        p: p(next | so far), for a batch.
+        at: where the value goes: an index into one example, x[:, *at]; ("z", l) for latent level l.
+        q: the posterior, for a latent factor of a walk that was given x.
+    """
+
+    p: Distribution | None
+    at: tuple[Any, ...]
+    q: Distribution | None = None
+
+
+Walk = Generator[Factor, Tensor, Tensor]
+Source = Callable[[Factor], Tensor]
+
+
+def drive(walk: Walk, source: Source) -> Tensor:
+    """Send the source's value of each factor back into the walk until it returns x."""
+    try:
+        factor = next(walk)
+        while True:
+            factor = walk.send(source(factor))
+    except StopIteration as end:
+        return end.value
+
+
+class Sample:
+    """Draws, by the inverse cdf of given uniforms: the same noise gives the same sample.
+
+    Args:
+        noise: uniforms in [0, 1), one for each value, (B, *shape).
+        temperature: the pmf to the power 1 / T; 0 takes the mode.
+    """
+
+    def __init__(self, noise: Tensor, temperature: float = 1.0) -> None:
+        self.noise, self.temperature = noise, temperature
+
+    def __call__(self, factor: Factor) -> Tensor:
+        return distribution(factor).tempered(self.temperature).draw(self.noise[:, *factor.at])
+
+
+class Observe:
+    """The observed values, adding up log p.
+
+    Attributes:
+        log_probs: log p of each factor in the order of the walk, (B,) nats each.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.log_probs: list[Tensor] = []
+
+    def __call__(self, factor: Factor) -> Tensor:
+        value = self.x[:, *factor.at]
+        self.log_probs.append(distribution(factor).log_prob(value))
+        return value
+
+    def log_prob(self) -> Tensor:
+        """Return log p(x), (B,) nats."""
+        return torch.stack(self.log_probs).sum(0)
+
+
+class Complete:
+    """The known value where there is one, else that of another source.
+
+    Attributes:
+        log_late: log-likelihood of the known values that were visited after an unknown one, (B,): what a draw in this
+            order could not take into account.
+        late: how many there were, (B,).
+    """
+
+    def __init__(self, x: Tensor, known: Tensor, otherwise: Source) -> None:
+        self.x, self.known, self.otherwise = x, known, otherwise
+        self.drawn = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.log_late = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        self.late = torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+    def __call__(self, factor: Factor) -> Tensor:
+        known, value = self.known[:, *factor.at], self.x[:, *factor.at]
+        late = known & self.drawn
+        if bool(late.any()):
+            self.late += late
+            self.log_late += torch.where(late, distribution(factor).log_prob(value).double(), 0)
+        self.drawn = self.drawn | ~known
+        return value if bool(known.all()) else torch.where(known, value, self.otherwise(factor).to(value.dtype))
+
+
+def distribution(factor: Factor) -> Distribution:
+    """Return the factor's p, which every factor of an autoregressive model has."""
+    assert factor.p is not None, f"the factor at {factor.at} has no p"
+    return factor.p
+
+
+class RasterNetwork(Protocol):
+    """An image network with two clocks; `groups` channel groups make a third.
+
+    `rows` runs once a row, for the whole row; `cols` once a pixel (and channel group). Both run on whole images when
+    there is no cursor.
+    """
+
+    groups: int
+    likelihood: Likelihood
+
+    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> list[Tensor]:
+        """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W)."""
+
+    def cols(self, x: Tensor, rows: list[Tensor], cursor: Cursor | None = None) -> Tensor:
+        """Map pixels on the left (B, C', H, W), and the row's features, to parameters (B, P, H, W).
+
+        With a cursor: x (B, C'_g), features (B, F) of this pixel, parameters (B, P / groups).
+        """
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """Join a channel of ones, which tells pixels from padding."""
+    return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+
+def shift_down(x: Tensor) -> Tensor:
+    """Give each row what is known when the row begins: the row above, (B, C, H, W)."""
+    return torch.nn.functional.pad(x, (0, 0, 1, 0))[:, :, :-1]
+
+
+def shift_right(x: Tensor) -> Tensor:
+    """Give each pixel what is known when the pixel begins: the pixel on the left, (B, C, H, W)."""
+    return torch.nn.functional.pad(x, (1, 0))[..., :-1]
+
+
+def raster_forward(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> Tensor:
+    """The parallel pass of an image network: scaled x (B, C, H, W) to parameters (B, P, H, W).
+
+    Strict causality exists here and nowhere else: the input is shifted by one step of the walk, a row for `rows`, a
+    pixel for `cols`; within a pixel a channel group is given the channel before it.
+    """
+    joined = with_ones(x)
+    left = torch.cat([shift_right(joined), x[:, : net.groups - 1]], 1)
+    return net.cols(left, net.rows(shift_down(joined), condition))
+
+
+@torch.no_grad()
+def raster_walk(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> Walk:
+    """Walk over an image in raster order: pixels row by row, and R, G, B within a pixel.
+
+    Args:
+        net: the network.
+        x: where the values are written, (B, C, H, W), of the dtype that is returned.
+        condition: projected context, (B, F, 1, 1) or (B, F, H, W), of the dtype of the network.
+    """
+    channels, height, width = x.shape[1:]
+    cursor = Cursor(x.device)
+    dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
+    above = torch.zeros(x.shape[0], channels + 1, 1, width, dtype=dtype, device=x.device)
+    nothing = above[..., 0, 0].clone()
+    for row in range(height):
+        features, sizes = by_column(net.rows(above, row_of(condition, row), cursor))
+        above[:, channels] = 1
+        pixel = nothing
+        for col in range(width):
+            here = features.index_select(0, cursor.col)[0].split(sizes, 1)
+            known = pixel
+            for group in range(net.groups):
+                cursor.group = group
+                params = net.cols(known, here, cursor)
+                heads = net.likelihood.walk(params, channels // net.groups)
+                known = yield from factors(heads, ((c, row, col) for c in range(group, channels)))
+                x[:, group : group + known.shape[1], row, col] = known
+                known = net.likelihood.scale(known).to(dtype)
+                above[:, group : group + known.shape[1], 0, col] = known
+            pixel = above[..., 0, col].contiguous()
+            cursor.next_col()
+        cursor.next_row()
+    return x
+
+
+def row_of(condition: Tensor | None, row: int) -> Tensor | None:
+    """Return one row of a map; what is the same everywhere stays as it is."""
+    return condition if condition is None or condition.shape[2] == 1 else condition[:, :, row : row + 1]
+
+
+def by_column(rows: list[Tensor]) -> tuple[Tensor, list[int]]:
+    """Lay features (B, F, 1, W) of a row side by side, columns outermost: (W, B, sum of F), and each F."""
+    packed = torch.cat([f.squeeze(2) for f in rows], 1).permute(2, 0, 1).contiguous()
+    return packed, [f.shape[1] for f in rows]
+
+
+def factors(heads: Channels, places: Iterable[tuple[int, ...]]) -> Walk:
+    """Turn the distributions of a position's channels into factors at these places; returns their values (B, C)."""
+    try:
+        p = next(heads)
+        for at in places:
+            p = heads.send((yield Factor(p, at)))
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a position has more channels than places")
+
+
+class SequenceNetwork(Protocol):
+    """A network over time: one clock."""
+
+    likelihood: Likelihood
+
+    def steps(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Tensor:
+        """Map shifted x (B, C + 1, T) to parameters (B, P, T); with a cursor (B, C + 1) to (B, P)."""
+
+
+@torch.no_grad()
+def sequence_walk(net: SequenceNetwork, x: Tensor, condition: Tensor | None) -> Walk:
+    """Walk over a sequence in time, channels one after another within a step; x (B, C, T) is written and returned.
+
+    The head couples the channels of a step; `condition` is (B, F, 1) or (B, F, T).
+    """
+    channels, length = x.shape[1:]
+    cursor = Cursor(x.device)
+    dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
+    before = torch.zeros(x.shape[0], channels + 1, dtype=dtype, device=x.device)
+    for t in range(length):
+        now = condition if condition is None or condition.shape[2] == 1 else condition[:, :, t : t + 1]
+        params = net.steps(before, now, cursor)
+        x[:, :, t] = yield from factors(net.likelihood.walk(params, channels), ((c, t) for c in range(channels)))
+        before = with_ones(net.likelihood.scale(x[:, :, t]).to(dtype))
+        cursor.next_col()
+    return x
