@@ -151,7 +151,7 @@ class Model(Recorded, nn.Module, ABC):
 
     def empty(self, batch: int, shape: tuple[int, ...]) -> Tensor:
         """Return zeros to write a walk's values into."""
-        dtype = torch.float32 if self.likelihood.levels is None else torch.long
+        dtype = torch.promote_types(self.dtype, torch.float32) if self.likelihood.levels is None else torch.long
         return torch.zeros(batch, *shape, dtype=dtype, device=self.device)
 
     def check(self, x: Tensor) -> Tensor:

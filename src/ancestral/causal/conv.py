@@ -1,7 +1,7 @@
 """Causal convolutions over images, for the two clocks of an image walk: whole rows, and pixels of a row.
 
-Weights are matrices (out, taps x in), channels innermost: the parallel pass reads them as a convolution kernel in
-channels-last layout, a step as the matrix they are, and neither copies them.
+Weights are matrices (taps x in, out): a step multiplies by the matrix as it lies in memory, the parallel pass reads it
+as a convolution kernel.
 """
 
 import math
@@ -20,8 +20,7 @@ def gate(x: Tensor, width: int) -> Tensor:
     another's.
     """
     if x.shape[1] == 2 * width:
-        a, b = x.chunk(2, 1)
-        return torch.tanh(a) * torch.sigmoid(b)
+        return torch.tanh(x[:, :width]) * torch.sigmoid(x[:, width:])
     a, b = x.unflatten(1, (-1, 2, width)).unbind(2)
     return (torch.tanh(a) * torch.sigmoid(b)).flatten(1, 2)
 
@@ -44,19 +43,20 @@ class CausalConv2d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int]) -> None:
         super().__init__()
         self.kernel_size = kernel_size
-        self.weight = nn.Parameter(torch.empty(out_channels, math.prod(kernel_size) * in_channels))
+        self.weight = nn.Parameter(torch.empty(math.prod(kernel_size) * in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        initialize(self.weight, self.weight.shape[1])
+        initialize(self.weight, len(self.weight))
 
     def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, O, H, W); with a cursor one row at a time, (B, C, 1, W) to (B, O, 1, W)."""
         height, width = self.kernel_size
-        kernel = self.weight.unflatten(1, (height, width, -1)).permute(0, 3, 1, 2)
+        beside = width // 2
         if cursor is None:
-            # padded below too and cropped, which costs less than a padded copy of x
-            return F.conv2d(x, kernel, self.bias, padding=(height - 1, width // 2))[:, :, : x.shape[2]]
-        window = cursor.with_rows_above(self, x, height - 1)
-        return F.conv2d(window, kernel, self.bias, padding=(0, width // 2))
+            kernel = self.weight.unflatten(0, (height, width, -1)).permute(3, 2, 0, 1)
+            return F.conv2d(F.pad(x, (0, 0, height - 1, 0)), kernel, self.bias, padding=(0, beside))
+        window = F.pad(cursor.with_rows_above(self, x, height - 1), (beside, beside))
+        patches = window.unfold(3, width, 1).permute(0, 3, 2, 4, 1).flatten(2)  # (B, W, taps x C): a row is a matrix
+        return F.linear(patches, self.weight.t(), self.bias).transpose(1, 2).unsqueeze(2)
 
 
 class RowConv2d(nn.Module):
@@ -80,38 +80,44 @@ class RowConv2d(nn.Module):
         sizes = in_channels if isinstance(in_channels, tuple) else (in_channels // groups,) * groups
         self.taps, self.groups, self.width = taps, groups, out_channels // groups
         self.edges = [sum(sizes[:g]) for g in range(groups + 1)]
-        self.weight = nn.Parameter(torch.empty(out_channels, taps * sum(sizes)))
+        self.weight = nn.Parameter(torch.empty(taps * sum(sizes), out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.mask: Tensor | None
         self.register_buffer("mask", self._mask() if groups > 1 else None, persistent=False)
-        seen = self.mask.sum(1).mean().item() if self.mask is not None else self.weight.shape[1]
-        initialize(self.weight, seen)
+        initialize(self.weight, len(self.weight) if self.mask is None else self.mask.sum(0).mean().item())
 
     def _mask(self) -> Tensor:
         mask = torch.ones_like(self.weight)
         centre = (self.taps - 1) * self.edges[-1]
         for g in range(self.groups):
-            mask[g * self.width : (g + 1) * self.width, centre + self.edges[g + 1] :] = 0
+            mask[centre + self.edges[g + 1] :, g * self.width : (g + 1) * self.width] = 0
         return mask
 
-    def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
-        """Map (B, C, H, W) to (B, O, H, W); with a cursor one pixel, and one group, at a time: (B, C_g) to (B, O_g)."""
+    def forward(self, x: Tensor, cursor: Cursor | None = None, plus: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, O, H, W); with a cursor one pixel, and one group, at a time: (B, C_g) to (B, O_g).
+
+        `plus` is added to the result, in a step at no cost: it takes the place of the bias, which must be off.
+        """
+        assert plus is None or self.bias is None
         if cursor is None:
-            return self.whole(x)
+            return self.whole(x) if plus is None else self.whole(x) + plus
+        weight, offset = self.weight, plus if plus is not None else self.bias
         if self.groups == 1:
-            return F.linear(cursor.with_pixels_left(self, x, self.taps - 1), self.weight, self.bias)
-        known = cursor.with_groups_before(self, x, self.taps - 1, self.edges)
-        rows = slice(cursor.group * self.width, (cursor.group + 1) * self.width)
-        bias = self.bias[rows] if self.bias is not None else None
-        return F.linear(known, self.weight[rows, : known.shape[1]], bias)  # no masked weight in this block
+            known = cursor.with_pixels_left(self, x, self.taps - 1)
+        else:
+            known = cursor.with_groups_before(self, x, self.taps - 1, self.edges)
+            rows = slice(cursor.group * self.width, (cursor.group + 1) * self.width)
+            weight = weight[: known.shape[1], rows]  # no masked weight in this block
+            offset = offset[rows] if offset is self.bias and offset is not None else offset
+        return known @ weight if offset is None else torch.addmm(offset, known, weight)
 
     def whole(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, O, H, W)."""
         weight = self.weight if self.mask is None else self.weight * self.mask
-        kernel = weight.unflatten(1, (1, self.taps, -1)).permute(0, 3, 1, 2)
-        if self.taps == 1:
-            return F.conv2d(x, kernel, self.bias)
-        return F.conv2d(x, kernel, self.bias, padding=(0, self.taps - 1))[..., : x.shape[3]]
+        if self.taps == 1:  # a matrix product over channels-last features
+            return F.linear(x.movedim(1, -1), weight.t(), self.bias).movedim(-1, 1)
+        kernel = weight.unflatten(0, (1, self.taps, -1)).permute(3, 2, 0, 1)
+        return F.conv2d(F.pad(x, (self.taps - 1, 0)), kernel, self.bias)
 
 
 class CausalConv1d(nn.Module):
@@ -120,13 +126,13 @@ class CausalConv1d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, taps: int = 2, dilation: int = 1) -> None:
         super().__init__()
         self.taps, self.dilation = taps, dilation
-        self.weight = nn.Parameter(torch.empty(out_channels, taps * in_channels))
+        self.weight = nn.Parameter(torch.empty(taps * in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        initialize(self.weight, self.weight.shape[1])
+        initialize(self.weight, len(self.weight))
 
     def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
         """Map (B, C, T) to (B, O, T); with a cursor one step at a time, (B, C) to (B, O)."""
         if cursor is not None:
-            return F.linear(cursor.with_past(self, x, self.taps, self.dilation), self.weight, self.bias)
-        kernel = self.weight.unflatten(1, (self.taps, -1)).transpose(1, 2)
+            return torch.addmm(self.bias, cursor.with_past(self, x, self.taps, self.dilation), self.weight)
+        kernel = self.weight.unflatten(0, (self.taps, -1)).permute(2, 1, 0)
         return F.conv1d(F.pad(x, ((self.taps - 1) * self.dilation, 0)), kernel, self.bias, dilation=self.dilation)

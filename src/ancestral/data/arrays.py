@@ -36,10 +36,9 @@ def read_arrays(path: Path) -> Found:
     notes: list[str] = []
     arrays = {name: _channelled(x, notes) for name, x in arrays.items()}
     levels = _levels(arrays, notes)
-    x = {name: x.astype(np.float32) if levels is None else compact(x, levels) for name, x in arrays.items()}
-    parts = {name: Part(x[name], labels.get(name)) for name in x}
     classes = _classes(arrays, labels)
-    shape = next(iter(x.values())).shape[1:]
+    parts = {name: Part(_stored(x, levels), labels.get(name)) for name, x in arrays.items()}
+    shape = next(iter(arrays.values())).shape[1:]
     return Found(parts, levels, restoring(shape, levels), classes, tuple(dict.fromkeys(notes)))
 
 
@@ -120,6 +119,10 @@ def _levels(arrays: dict[str, Array], notes: list[str]) -> int | None:
 
 def _whole(x: Array) -> bool:
     return x.dtype.kind != "f" or bool(x.min() >= 0 and x.max() < MOST_LEVELS and (x == np.rint(x)).all())
+
+
+def _stored(x: Array, levels: int | None) -> Array:
+    return x.astype(np.float32) if levels is None else compact(x, levels)
 
 
 def _classes(arrays: dict[str, Array], labels: dict[str, Array]) -> tuple[str, ...] | None:

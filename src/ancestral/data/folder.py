@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .parts import Found, Part, compact, restoring
-from .pictures import SUFFIXES, Picture, Size, Unreadable, read_picture
+from .pictures import SUFFIXES, Picture, Size, UnreadableError, read_picture
 
 __all__ = ["read_folder", "read_pictures"]
 
@@ -33,7 +33,7 @@ def read_folder(root: Path, size: Size | None = None, skip_bad: bool = False) ->
 
     Raises:
         ValueError: no pictures, or pictures that do not go together.
-        Unreadable: damaged pictures, unless `skip_bad`.
+        UnreadableError: damaged pictures, unless `skip_bad`.
     """
     entries = _entries(root)
     pictures, notes = _readable([e.path for e in entries], size, skip_bad)
@@ -58,7 +58,7 @@ def read_pictures(paths: Sequence[Path], size: Size | None = None) -> tuple[NDAr
 
     Raises:
         ValueError: they do not go together.
-        Unreadable: one is damaged.
+        UnreadableError: one is damaged.
     """
     pictures, _ = _readable(paths, size, skip_bad=False)
     x, levels, _ = _together(pictures)
@@ -69,7 +69,7 @@ def _entries(root: Path) -> list[Entry]:
     files = sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path.relative_to(root)))
     entries = [_entry(path, path.relative_to(root).parts[:-1]) for path in files if path.suffix.lower() in SUFFIXES]
     if not entries:
-        rest = f"it holds {len(files)} other files, such as {files[0].name}" if files else "it is empty"
+        rest = f"it holds other files ({len(files)}), such as {files[0].name}" if files else "it is empty"
         raise ValueError(f"no pictures in the folder {root}: {rest}; pictures are {', '.join(SUFFIXES)}")
     _same([e for e in entries if not e.split], [e for e in entries if e.split], "the folders train, valid and test")
     _same([e for e in entries if not e.label], [e for e in entries if e.label], "the class folders")
@@ -101,19 +101,19 @@ def _readable(paths: Sequence[Path], size: Size | None, skip_bad: bool) -> tuple
     """Read what can be read; the rest is an error, or a note where it may be skipped."""
     with ThreadPoolExecutor() as pool:
         results = dict(zip(paths, pool.map(partial(_attempt, size=size), paths), strict=True))
-    bad = [result for result in results.values() if isinstance(result, Unreadable)]
+    bad = [result for result in results.values() if isinstance(result, UnreadableError)]
     pictures = {path: result for path, result in results.items() if isinstance(result, Picture)}
     if bad and (not skip_bad or not pictures):
-        others = f", nor can {len(bad) - 1} others" if len(bad) > 1 else ""
+        others = f", nor can {len(bad) - 1} more" if len(bad) > 1 else ""
         fix = "repair or remove them" if not pictures else "remove them, or go on without them: skip_bad (--skip-bad)"
-        raise Unreadable(f"{bad[0]}{others}: {fix}")
+        raise UnreadableError(f"{bad[0]}{others}: {fix}")
     return pictures, [f"{len(bad)} pictures that cannot be read are left out, the first: {bad[0]}"] if bad else []
 
 
-def _attempt(path: Path, size: Size | None) -> Picture | Unreadable:
+def _attempt(path: Path, size: Size | None) -> Picture | UnreadableError:
     try:
         return read_picture(path, size)
-    except Unreadable as error:
+    except UnreadableError as error:
         return error
 
 

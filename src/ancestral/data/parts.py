@@ -94,7 +94,7 @@ def with_splits(found: Found, seed: int) -> Found:
     """
     missing = [name for name in SPLITS if name not in found.parts]
     if not missing:
-        return found
+        return replace(found, parts=_ordered(found.parts))
     if "train" not in found.parts:
         return _without_training(found, missing)
     train = found.parts["train"]

@@ -13,7 +13,7 @@ from .parts import Found, compact
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "Picture", "Size", "Unreadable", "read_picture", "resized"]
+__all__ = ["SUFFIXES", "Picture", "Size", "UnreadableError", "read_picture", "resized"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 
@@ -30,7 +30,7 @@ class Picture(NamedTuple):
     levels: int
 
 
-class Unreadable(OSError):
+class UnreadableError(OSError):
     """A picture file is damaged, truncated, or no picture at all."""
 
 
@@ -42,7 +42,7 @@ def read_picture(path: Path, size: Size | None = None) -> Picture:
         size: the short side is brought to `size` and the middle is kept, or (H, W) is covered in the same way.
 
     Raises:
-        Unreadable: the file is damaged or truncated.
+        UnreadableError: the file is damaged or truncated.
         ValueError: the picture would have to be changed to be read: transparency, 16-bit colour, several frames.
     """
     from PIL import Image, ImageOps
@@ -52,7 +52,7 @@ def read_picture(path: Path, size: Size | None = None) -> Picture:
             problem = _problem(opened, path)
             upright = None if problem else ImageOps.exif_transpose(opened)
     except Exception as error:  # damaged files raise a dozen kinds, SyntaxError and struct.error among them
-        raise Unreadable(f"{path} cannot be read as a picture ({_reason(error)})") from error
+        raise UnreadableError(f"{path} cannot be read as a picture ({_reason(error)})") from error
     if problem or upright is None:
         raise ValueError(f"{path} {problem}")
     return _picture(upright, size, path)
@@ -100,7 +100,7 @@ def _picture(image: "Image.Image", size: Size | None, path: Path) -> Picture:
         image = image.convert("L")
     elif levels == 65536:
         image = image.convert("I")
-    x = np.asarray(image if size is None else _fit(image, size))
+    x = np.array(image if size is None else _fit(image, size))  # a copy: torch wants it writable
     if x.min() < 0 or x.max() > 65535:
         raise ValueError(f"{path} has values beyond 16 bits: save it as 16-bit grey, or as floats in an .npz")
     x = x >= 128 if levels == 2 else x
@@ -127,6 +127,8 @@ def _fit(image: "Image.Image", size: Size) -> "Image.Image":
 
 def resized(found: Found, size: Size | None) -> Found:
     """Bring pictures that are arrays (N, C, H, W) to another size, as `read_picture` does with files.
+
+    Files of 8 bits may come out one level away from this: Pillow rounds them twice, after rows and after columns.
 
     Raises:
         ValueError: the examples are no pictures.

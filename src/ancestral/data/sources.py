@@ -67,7 +67,7 @@ def load(
     if seed < 0:
         raise ValueError(f"seed={seed}: give 0 or more")
     _checked_size(size)
-    if Path(source).suffix.lower() == ".csv" and (size or bits or binarize):
+    if Path(source).suffix.lower() == ".csv" and any(option is not None for option in (size, bits, binarize)):
         raise ValueError(f"{source} is a table: size, bits and binarize are for pictures and levels, leave them out")
     found = with_bits(with_splits(_read(source, size, skip_bad, seed), seed), bits)
     options = {

@@ -33,7 +33,7 @@ class GatedBlock(nn.Module):
         self.vertical = CausalConv2d(channels, 2 * channels, (reach + 1, kernel_size))
         self.link = RowConv2d(2 * channels, 2 * channels)
         self.horizontal = RowConv2d(channels, 2 * channels, reach + 1, groups, bias=False)  # link has the bias
-        self.mix = RowConv2d(channels, channels, 1, groups)
+        self.mix = RowConv2d(channels, channels, 1, groups, bias=False)  # so has the next layer's
 
     def rows(self, v: Tensor, condition: Tensor | None, cursor: Cursor | None) -> tuple[Tensor, Tensor]:
         """Return the next v, and what the horizontal stack is told: taken before the gate."""
@@ -45,8 +45,8 @@ class GatedBlock(nn.Module):
 
     def cols(self, h: Tensor, link: Tensor, cursor: Cursor | None) -> tuple[Tensor, Tensor]:
         """Return the next h, and the gated features for the skip path."""
-        gated = gate(self.horizontal(h, cursor) + link, self.width)
-        return h + self.mix(gated, cursor), gated
+        gated = gate(self.horizontal(h, cursor, plus=link), self.width)
+        return self.mix(gated, cursor, plus=h), gated
 
 
 class GatedPixelCNN(Model):
@@ -96,7 +96,7 @@ class GatedPixelCNN(Model):
         self.blocks = nn.ModuleList(GatedBlock(channels, kernel_size, groups) for _ in range(layers))
         features = getattr(self.conditioner, "features", 0)
         self.condition = RowConv2d(features, layers * 4 * channels, bias=False) if features else None
-        self.skip = RowConv2d(layers * channels, channels, 1, groups)
+        self.skip = RowConv2d(layers * channels, channels, 1, groups, bias=False)
         self.hidden = RowConv2d(channels, channels, 1, groups)
         self.out = RowConv2d(channels, likelihood.features(self.shape[0]), 1, groups)
 
@@ -148,8 +148,8 @@ class GatedPixelCNN(Model):
         for block, link in zip(self.blocks, rows, strict=True):
             h, gated = block.cols(h, self.own(link, cursor), cursor)
             skips.append(gated)
-        h = F.relu(self.skip(self.joined(skips), cursor))
-        return self.out(F.relu(self.hidden(h, cursor)), cursor)
+        h = self.skip(self.joined(skips), cursor, plus=h)
+        return self.out(F.relu(self.hidden(F.relu(h), cursor)), cursor)
 
     def own(self, link: Tensor, cursor: Cursor | None) -> Tensor:
         """Return the part of a link that the channel group of this sub-step reads."""

@@ -1,0 +1,281 @@
+"""A model as a folder: `config.json` says how to build it, `model.safetensors` holds its weights.
+
+The constructor's arguments are the configuration, recursively: {"class": "Categorical", "arguments": {"levels": 17}}.
+Loading builds classes of this library only and reads tensors and JSON only: it never unpickles, so that a file from
+elsewhere can do no harm. Every file is written to a temporary name and renamed, so that none is ever half-written.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
+from torch import Tensor, nn
+
+from ancestral import __version__, conditioning, likelihoods
+from ancestral.model import Model
+from ancestral.models import MODELS
+from ancestral.recorded import Recorded
+
+__all__ = ["build", "describe", "from_pretrained", "load", "push_to_hub", "read_config", "save", "save_pretrained"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+BUILDABLE: tuple[type[Any], ...] = (
+    *MODELS.values(),
+    likelihoods.Bernoulli,
+    likelihoods.Categorical,
+    likelihoods.DiscretizedLogisticMixture,
+    likelihoods.LogisticMixture,
+    likelihoods.GaussianMixture,
+    conditioning.OneHot,
+    conditioning.Vector,
+    conditioning.Map,
+)
+CLASSES = {cls.__name__: cls for cls in BUILDABLE}
+
+
+def describe(value: Any) -> Any:
+    """Return a model, likelihood or conditioner as JSON: its class and arguments, recursively.
+
+    A class from outside this library is described by its full name; `build` will refuse it.
+
+    Raises:
+        ValueError: an argument is neither such an object nor plain data.
+
+    >>> describe(likelihoods.Categorical(17))
+    {'class': 'Categorical', 'arguments': {'levels': 17}}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [describe(item) for item in value]
+    if isinstance(value, Recorded):
+        arguments = value.arguments
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    else:
+        raise ValueError(f"cannot record an argument of type {type(value).__name__}: a checkpoint could not rebuild it")
+    return {"class": class_name(type(value)), "arguments": {name: describe(item) for name, item in arguments.items()}}
+
+
+def class_name(cls: type[Any]) -> str:
+    """Return the name by which `build` finds a class of this library, or the full name of another."""
+    return cls.__name__ if CLASSES.get(cls.__name__) is cls else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def build(description: Any) -> Any:
+    """Return what was described; lists become tuples.
+
+    Raises:
+        ValueError: it names a class that is not one of this library, or arguments that the class does not take.
+
+    >>> build({"class": "Categorical", "arguments": {"levels": 17}})
+    Categorical(levels=17)
+    """
+    if isinstance(description, list):
+        return tuple(build(item) for item in description)
+    if not isinstance(description, dict):
+        return description
+    name, arguments = description.get("class"), description.get("arguments")
+    if name not in CLASSES or not isinstance(arguments, dict):
+        raise ValueError(f"class {name!r} is not one that ancestral {__version__} can load: {', '.join(CLASSES)}")
+    try:
+        return CLASSES[name](**{key: build(item) for key, item in arguments.items()})
+    except TypeError as error:
+        raise ValueError(f"{name} of ancestral {__version__} does not take the recorded arguments: {error}") from error
+
+
+def save(model: Model, folder: str | Path, **config: Any) -> None:
+    """Write `config.json` and `model.safetensors`.
+
+    Args:
+        model: any model of this library.
+        folder: made where it is not there.
+        **config: what else `config.json` shall record, JSON.
+
+    Raises:
+        OSError: a file could not be written; the ones that were there before are intact.
+    """
+    description = describe(model)
+    write_tensors(Path(folder) / WEIGHTS, model.state_dict())
+    write_json(Path(folder) / CONFIG, {"model": description, "versions": versions(), **config})
+
+
+def load(folder: str | Path) -> Model:
+    """Return the model of a run folder, on the CPU and in evaluation mode.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it lacks one of the two files.
+        ValueError: a file is damaged, or names classes or weights that do not fit.
+    """
+    config = read_config(folder)
+    try:
+        model = build(config.get("model"))
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / CONFIG}: {error}") from error
+    if not isinstance(model, Model):
+        raise ValueError(f"{Path(folder) / CONFIG} describes no model")
+    load_weights(model, read_tensors(Path(folder) / WEIGHTS), str(Path(folder) / WEIGHTS))
+    return model.eval()
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Put tensors into a model, which takes on their dtype.
+
+    Raises:
+        ValueError: a tensor is missing, superfluous or of another shape; `source` says whose they are.
+    """
+    own = model.state_dict()
+    for name in [*own, *(name for name in tensors if name not in own)]:
+        has = tuple(tensors[name].shape) if name in tensors else "missing"
+        wanted = tuple(own[name].shape) if name in own else "not one of its weights"
+        if has != wanted:
+            raise ValueError(f"{source} holds weights of another model: {name} is {has}, for this model {wanted}")
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())
+    model.load_state_dict(tensors)
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Return what `config.json` of a run folder records.
+
+    Raises:
+        FileNotFoundError: no such folder, or no `config.json` in it.
+        ValueError: it is not JSON.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"no such run folder: {folder}")
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} is no run folder: there is no {CONFIG} in it")
+    return read_json(folder / CONFIG)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds, or raise ValueError where it holds none."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}; without it the run cannot be read")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or cut off: {error}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    with replacing(path) as part:
+        part.write_bytes(serialized(copies, metadata={"format": "pt"}))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a path, to write to; rename it to the path where that went well.
+
+    Raises:
+        OSError: it did not; what was at the path before is intact.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run folder records."""
+    return {"ancestral": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def save_pretrained(model: Model, folder: str | Path) -> None:
+    """Write a model into a folder, as `save` does, for `from_pretrained`."""
+    save(model, folder)
+
+
+def from_pretrained(name_or_folder: str | Path, cls: type[Model] = Model, *, revision: str | None = None) -> Model:
+    """Return a model from a folder, or from the Hugging Face hub.
+
+    Args:
+        name_or_folder: a folder, which is taken where there is one, or OWNER/NAME on the hub.
+        cls: what it has to be.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        OSError: there is neither such a folder nor such a model that can be downloaded.
+        ValueError: it is not a model of that class, or damaged.
+    """
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        folder = downloaded(str(name_or_folder), revision)
+    model = load(folder)
+    if not isinstance(model, cls):
+        raise ValueError(f"{name_or_folder} holds a {type(model).__name__}, not a {cls.__name__}")
+    return model
+
+
+def downloaded(name: str, revision: str | None) -> Path:
+    """Return the local copy of a model on the hub."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FileNotFoundError(f"{name!r} is no folder, and no model could be downloaded by it: {reason}") from error
+
+
+def push_to_hub(model: Model, repo_id: str, *, private: bool | None = None) -> str:
+    """Upload a model to the Hugging Face hub and return its address there.
+
+    Args:
+        model: any model of this library.
+        repo_id: OWNER/NAME, made where it is not there.
+        private: whether a new one shall be private.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, folder)
+        info = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a model of ancestral")
+    return str(info)

@@ -1,0 +1,302 @@
+"""How likely data is: nats and bits/dim with their standard errors, every example counted once.
+
+"nats" is -log p(x) of an example, averaged over the examples; bits/dim is nats / (D log 2) for D discrete variables.
+Continuous values have no bits: their nats are those of a density, in the units that the model is given.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ancestral.conditioning import OneHot
+from ancestral.data import Data
+from ancestral.model import Model
+from ancestral.models import MADE
+
+__all__ = ["Estimate", "Evaluation", "baselines", "check_fit", "ensemble", "evaluate"]
+
+BATCH = 128
+MASKS = 16  # averaged where a MADE was trained with masks without end
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over examples.
+
+    Attributes:
+        nats: mean of -log p(x), or of an upper bound on it.
+        nats_se: its standard error; None of a single example.
+        bits_per_dim: the same in bits a variable; None where values are continuous.
+        bits_per_dim_se: its standard error.
+    """
+
+    nats: float
+    nats_se: float | None
+    bits_per_dim: float | None
+    bits_per_dim_se: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation(Estimate):
+    """How likely the examples of a split are under a model; see `Estimate` for the first figures.
+
+    Attributes:
+        split: "train", "valid" or "test".
+        count: examples, each counted once.
+        exact: True where nats is -log p(x), False where it is an upper bound on it.
+        given: what the likelihood is given, such as "the label", or None.
+        label_averaged: of log(sum_y p(x|y) / classes), which is given nothing; None where there are no classes.
+        ensemble: of the average of p(x) over several masks of a MADE; None for other models.
+        masks: how many masks that average is over, or None.
+        baselines: nats and bits_per_dim of trivial models, by name.
+        seconds: what the model's figures took.
+    """
+
+    split: str
+    count: int
+    exact: bool
+    given: str | None
+    label_averaged: Estimate | None
+    ensemble: Estimate | None
+    masks: int | None
+    baselines: dict[str, dict[str, float | None]]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON."""
+        return asdict(self)
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    split: str = "test",
+    *,
+    limit: int | None = None,
+    batch_size: int = BATCH,
+    samples: int = 1,
+) -> Evaluation:
+    """Say how likely a split is under a model. Several processes share the work, and all get the result.
+
+    Args:
+        model: in evaluation mode, on any device.
+        data: with the model's shape, levels and labels.
+        split: "train", "valid" or "test".
+        limit: a number of examples to draw, by a fixed seed; None for all.
+        batch_size: examples at once.
+        samples: of the importance-weighted bound of a latent-variable model.
+
+    Raises:
+        ValueError: the data does not fit the model; there is no such split; samples of an exact model.
+    """
+    check_fit(model, data, split)
+    if samples != 1 and model.exact:
+        raise ValueError(f"samples={samples} is for latent-variable models; {type(model).__name__} is exact, leave it out")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    choice = {} if samples == 1 else {"samples": samples}
+    index, begin = data.limited(split, limit), time.perf_counter()
+    variables = math.prod(data.shape) if data.levels is not None else None
+
+    def measured(measure: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+        return per_example(measure, model, data, split, index, batch_size)
+
+    averaged: Estimate | None = None
+    several: Estimate | None = None
+    masks = masks_of(model)
+    if isinstance(model.conditioner, OneHot):
+        both = measured(lambda x, context: with_labels_averaged(model, x, context, choice))
+        log_p, averaged = both[:, 0], estimate(both[:, 1], variables)
+    else:
+        log_p = measured(lambda x, context: model.log_prob(x, context, **choice))
+    if masks is not None:
+        several = estimate(measured(lambda x, context: ensemble(model, x, context, range(masks))), variables)
+    return Evaluation(
+        **asdict(estimate(log_p, variables)),
+        split=split,
+        count=len(log_p),
+        exact=model.exact,
+        given=given(model),
+        label_averaged=averaged,
+        ensemble=several,
+        masks=masks,
+        baselines=baselines(data, split, index),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def given(model: Model) -> str | None:
+    """Return what the likelihood of a model is given beside x, in words."""
+    if model.conditioner is None:
+        return None
+    return "the label" if isinstance(model.conditioner, OneHot) else "the context"
+
+
+def check_fit(model: Model, data: Data, *splits: str) -> None:
+    """Raise ValueError unless the splits hold examples, and the model takes them and their labels."""
+    levels = model.likelihood.levels
+    if levels != data.levels:
+        has = "continuous values" if data.levels is None else f"{data.levels} levels"
+        takes = "continuous values" if levels is None else f"{levels} levels"
+        raise ValueError(f"data {data.name!r} has {has}, the model takes {takes} ({model.likelihood})")
+    for split in splits:
+        x, labels = data.split(split).x, data.split(split).labels
+        if not len(x):
+            raise ValueError(f"data {data.name!r} has no {split} examples")
+        if model.conditioner is None:
+            labels = None
+        elif labels is None:
+            raise ValueError(f"data {data.name!r} has no labels, and the model is conditional: it needs them")
+        elif isinstance(model.conditioner, OneHot) and not 0 <= int(labels.min()) <= int(labels.max()) < model.conditioner.classes:
+            raise ValueError(
+                f"data {data.name!r} has labels from {int(labels.min())} to {int(labels.max())} in {split}, "
+                f"the model knows classes from 0 to {model.conditioner.classes - 1}"
+            )
+        check_example(model, data.name, x[:1], None if labels is None else labels[:1])
+
+
+@torch.no_grad()
+def check_example(model: Model, name: str, x: Tensor, context: Tensor | None) -> None:
+    """Raise ValueError, with the model's own words, where it does not take an example of the data."""
+    try:
+        model.log_prob(x.to(model.device), None if context is None else context.to(model.device))
+    except ValueError as error:
+        raise ValueError(f"data {name!r} does not fit the model: {error}") from error
+
+
+@torch.no_grad()
+def per_example(
+    measure: Callable[[Tensor, Tensor | None], Tensor],
+    model: Model,
+    data: Data,
+    split: str,
+    index: Tensor,
+    batch_size: int = BATCH,
+) -> Tensor:
+    """Return what `measure` says of each example, in the order of the index: (N, ...) float64 on the CPU.
+
+    Args:
+        measure: maps x (B, *shape) and the context to (B, ...).
+        model: whose device, and whether it is conditional.
+        data: where the examples are.
+        split: in which part.
+        index: which of them, (N,). Where there are several processes, each takes a share and all get everything.
+        batch_size: examples at once.
+    """
+    share = index.tensor_split(processes())[rank()]
+    values = []
+    for part in share.split(batch_size):
+        x, labels = data.batch(split, part)
+        context = None if model.conditioner is None or labels is None else labels.to(model.device)
+        values.append(measure(x.to(model.device), context).cpu().double())
+    return gathered(torch.cat(values))
+
+
+def processes() -> int:
+    """Return how many processes work together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process among them."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def gathered(values: Tensor) -> Tensor:
+    """Return the values of all processes, in the order of their ranks."""
+    if processes() == 1:
+        return values
+    everyone: list[Tensor] = [values] * processes()
+    torch.distributed.all_gather_object(everyone, values)
+    return torch.cat(everyone)
+
+
+def estimate(log_p: Tensor, variables: int | None) -> Estimate:
+    """Return the mean of -log p with its standard error, from (N,) nats.
+
+    Args:
+        log_p: of each example.
+        variables: D of an example, to give bits/dim; None where values are continuous.
+    """
+    n, unit = len(log_p), math.log(2) * variables if variables is not None else None
+    nats = -log_p.double().mean().item()
+    se = log_p.double().std().item() / math.sqrt(n) if n > 1 else None
+    return Estimate(nats, se, nats / unit if unit else None, se / unit if unit and se is not None else None)
+
+
+def with_labels_averaged(model: Model, x: Tensor, labels: Tensor | None, choice: dict[str, Any]) -> Tensor:
+    """Return log p(x|y) of the label y, and log(sum_y p(x|y) / classes) over all labels: (B, 2) nats."""
+    assert isinstance(model.conditioner, OneHot)
+    assert labels is not None
+    classes = model.conditioner.classes
+    by_label = torch.stack([model.log_prob(x, labels.new_full((len(x),), y), **choice) for y in range(classes)], 1)
+    of_label = by_label.gather(1, labels[:, None])
+    averaged = by_label.double().logsumexp(1, keepdim=True) - math.log(classes)
+    return torch.cat([of_label.double(), averaged], 1)
+
+
+def masks_of(model: Model) -> int | None:
+    """Return how many masks to average over, or None for a model that has one way to see an example."""
+    if not isinstance(model, MADE) or model.masks == 1:
+        return None
+    return MASKS if model.masks is None else model.masks
+
+
+def ensemble(model: Model, x: Tensor, context: Tensor | None = None, masks: Iterable[int] = range(MASKS)) -> Tensor:
+    """Return the log of p(x) averaged over masks of a MADE (1502.03509, section 4.2): (B,) nats.
+
+    Probabilities are averaged, not their logarithms, so that it is the likelihood of a mixture of models.
+    """
+    log_p = torch.stack([model.log_prob(x, context, mask=mask).double() for mask in masks])
+    return log_p.logsumexp(0) - math.log(len(log_p))
+
+
+def baselines(data: Data, split: str = "test", index: Tensor | None = None) -> dict[str, dict[str, float | None]]:
+    """Return nats and bits_per_dim of trivial models of a split, by name.
+
+    Of levels: "uniform"; "global histogram", one for all variables; "independent histogram", one for each; both from
+    the train part, with one added to every count. Of continuous values: "gaussian", with the mean and the full
+    covariance of the train part.
+
+    Args:
+        data: discrete or continuous.
+        split: what is scored.
+        index: which examples of it, (N,); all by default.
+    """
+    x = data.split(split).x if index is None else data.split(split).x[index]
+    train = data.split("train").x
+    if data.levels is None:
+        return {"gaussian": figures(gaussian(train, x), None)} if len(train) > 1 else {}
+    levels, variables = data.levels, math.prod(data.shape)
+    found = {"uniform": variables * math.log(levels)}
+    if len(train):
+        found["global histogram"] = variables * histogram(train.flatten(), x.flatten(), levels)
+        columns = zip(train.flatten(1).T, x.flatten(1).T, strict=True)
+        found["independent histogram"] = sum(histogram(seen, new, levels) for seen, new in columns)
+    return {name: figures(nats, variables) for name, nats in found.items()}
+
+
+def figures(nats: float, variables: int | None) -> dict[str, float | None]:
+    """Return nats, and what they are in bits a variable."""
+    return {"nats": nats, "bits_per_dim": nats / (variables * math.log(2)) if variables is not None else None}
+
+
+def histogram(train: Tensor, x: Tensor, levels: int) -> float:
+    """Return the mean of -log p(x) under the frequencies of `train`, both (N,), with one added to every count."""
+    counts = torch.bincount(train.long(), minlength=levels).double() + 1
+    return -(counts / counts.sum()).log()[x.long()].mean().item()
+
+
+def gaussian(train: Tensor, x: Tensor) -> float:
+    """Return the mean of -log p(x) under the Gaussian with the mean and covariance of `train`, both (N, *shape)."""
+    train, x = train.flatten(1).double(), x.flatten(1).double()
+    mean, covariance = train.mean(0), torch.atleast_2d(train.T.cov())
+    # so little more on the diagonal makes columns that depend on each other no error
+    ridge = 1e-9 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
+    law = torch.distributions.MultivariateNormal(mean, covariance + ridge)
+    return -law.log_prob(x).mean().item()

@@ -1,0 +1,137 @@
+"""What a run says while it goes on: a progress bar, `metrics.jsonl`, TensorBoard events."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ancestral.checkpoint import replacing
+
+POINTS = 200  # lines of training figures in a run
+
+Record = dict[str, Any]
+
+
+class Logs:
+    """The bar on stderr and the two files; where stderr is no terminal, a line at each validation.
+
+    Args:
+        folder: of the run.
+        steps: of the whole run.
+        done: steps done before; later lines of `metrics.jsonl`, from a session that was lost, are dropped.
+        variables: D, to show bits/dim; None where values are continuous, which shows nats.
+        examples: what to call them: "images".
+        on_progress: is told every record too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        done: int,
+        variables: int | None,
+        examples: str,
+        on_progress: Callable[[Record], None] | None = None,
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path, self.steps, self.on_progress = folder / "metrics.jsonl", steps, on_progress
+        self.variables, self.examples, self.every = variables, examples, math.ceil(steps / POINTS)
+        cut(self.path, done)
+        self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=steps, completed=done, figures="")
+        self.nats = self.seconds = 0.0  # of the steps since the last record
+        self.count = self.seen = 0
+        self.train = self.valid = ""
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+        self.events.close()
+
+    def step(self, step: int, epoch: int, nats: float, examples: int, seconds: float, lr: float) -> None:
+        """Take in a finished step."""
+        self.nats, self.seconds = self.nats + nats, self.seconds + seconds
+        self.count, self.seen = self.count + 1, self.seen + examples
+        if step % self.every == 0 or step == self.steps:
+            mean, speed = self.nats / self.count, self.seen / self.seconds
+            self.train = f"{self.shown(mean)} {speed:.3g} {self.examples}/s"
+            self.record(step, epoch, "train", nats=mean, lr=lr, examples_per_second=speed)
+            self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0
+        self.bar.update(self.task, completed=step, figures=f"{self.train} {self.valid}")
+
+    def validation(self, step: int, epoch: int, nats: float, best: bool) -> None:
+        """Take in a validation."""
+        self.valid = f"valid {self.shown(nats)}"
+        self.record(step, epoch, "valid", nats=nats, best=best)
+        if not self.console.is_terminal:
+            self.say(f"step {step}/{self.steps}: train {self.train}, {self.valid}{' (best)' if best else ''}")
+
+    def skipped(self, step: int, epoch: int, why: str) -> None:
+        """Take in a step that was skipped."""
+        self.say(f"step {step} was skipped: {why}")
+        self.record(step, epoch, "train", skipped=why)
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def record(self, step: int, epoch: int, split: str, **values: Any) -> None:
+        """Append a line to `metrics.jsonl`, and the numbers of it to the events."""
+        if "nats" in values and self.variables is not None:
+            values["bits_per_dim"] = values["nats"] / (self.variables * math.log(2))
+        finite = {name: value if plain(value) else None for name, value in values.items()}
+        record = {"step": step, "epoch": epoch, "split": split, **finite}
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OSError(f"cannot write {self.path}: {error.strerror}; the last checkpoint is intact") from error
+        for name, value in values.items():
+            if isinstance(value, float):
+                self.events.add_scalar(f"{split}/{name}", value, step)
+        if self.on_progress is not None:
+            self.on_progress(record)
+
+    def shown(self, nats: float) -> str:
+        """Return a likelihood in the unit that is shown."""
+        return f"{nats:.3f} nats" if self.variables is None else f"{nats / (self.variables * math.log(2)):.3f} bits/dim"
+
+
+def plain(value: Any) -> bool:
+    """Return whether JSON knows a value: NaN and infinity it does not."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def cut(path: Path, done: int) -> None:
+    """Drop the lines of later steps than `done`, and a last line that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record["step"] <= done:
+            kept.append(line + "\n")
+    with replacing(path) as part:
+        part.write_text("".join(kept), "utf-8")

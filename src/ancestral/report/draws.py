@@ -1,0 +1,112 @@
+"""Samples and completions of a run, and the files that they are written to."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.checkpoint import replacing
+from ancestral.data import Restore
+from ancestral.data.restore import Pictures, Table
+from ancestral.report.known import picture_of
+from ancestral.report.pictures import in_rows, save_png
+from ancestral.runs import Run
+
+__all__ = ["check_out", "check_picture", "completed", "drawn", "labels_for", "originals", "save_draws"]
+
+AT_ONCE = 512  # examples
+SHOWN = 8  # pictures that are completed by default
+
+SUFFIXES: dict[type[Restore], tuple[str, ...]] = {Pictures: (".png",), Table: (".csv",)}
+ARRAYS = (".npz", ".npy")
+
+
+def check_out(path: Path, restore: Restore) -> None:
+    """Raise ValueError unless samples can be written to that path: said before they are drawn."""
+    suffixes = (*SUFFIXES.get(type(restore), ()), *ARRAYS)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"--out {path}: samples of this run can be written as {', '.join(suffixes)}")
+
+
+def check_picture(path: Path, run: Run) -> None:
+    """Raise ValueError unless completions of the run can be written to that path."""
+    if not isinstance(run.restore, Pictures):
+        raise ValueError(f"{run.folder} is no run of pictures; from Python, model.complete(x, known) completes any data")
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out {path}: completions are written as .png")
+
+
+def labels_for(run: Run, n: int, context: str | None = None) -> Tensor | None:
+    """Return the classes of n samples: the one that is named, else all in turn, sorted; None where there are none."""
+    if context is not None:
+        return torch.full((n,), run.label(context))
+    names = run.classes
+    return None if names is None else (torch.arange(n) % len(names)).sort().values
+
+
+def drawn(run: Run, n: int, labels: Tensor | None, temperature: float = 1.0, seed: int = 0) -> Tensor:
+    """Draw n samples (n, *shape), on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = [
+        run.model.sample(
+            len(index), None if labels is None else labels[index], temperature=temperature, generator=generator
+        )
+        for index in torch.arange(n).split(AT_ONCE)
+    ]
+    return torch.cat(parts).cpu()
+
+
+def save_draws(x: Tensor, labels: Tensor | None, restore: Restore, path: Path) -> None:
+    """Write samples: a picture with a row for each class, or arrays x and x_label, which `--data` reads again."""
+    if path.suffix.lower() == ".png":
+        several = labels is not None and len(labels.unique()) > 1
+        save_png(in_rows(restore(x), labels.tolist() if several else None), path)
+    elif path.suffix.lower() == ".npz" and labels is not None:
+        array = restore(x) if isinstance(restore, Table) else x.numpy()
+        with replacing(path) as part, open(part, "wb") as file:
+            np.savez_compressed(file, x=array, x_label=labels.numpy())
+    else:
+        restore.save(x, path)
+
+
+def originals(run: Run, picture: Path | None = None, context: str | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return pictures to complete (B, C, H, W) and their classes: a file, or some of the test part.
+
+    Raises:
+        ValueError: the model is conditional, and the class of the file is not said.
+    """
+    if picture is None:
+        data = run.data()
+        x, labels = data.batch("test", data.limited("test", SHOWN))
+        if context is not None:
+            labels = torch.full((len(x),), run.label(context))
+        return x, None if run.classes is None else labels
+    if context is None and run.classes is not None:
+        raise ValueError(f"--input {picture}: name its class with --context, one of {', '.join(run.classes)}")
+    return picture_of(picture, run), None if context is None else torch.tensor([run.label(context)])
+
+
+def completed(
+    run: Run, x: Tensor, known: Tensor, labels: Tensor | None, n: int, proposals: int = 1, seed: int = 0
+) -> Tensor:
+    """Draw n completions of each picture, (B, n, C, H, W) on the CPU.
+
+    Args:
+        run: whose model.
+        x: (B, C, H, W).
+        known: (H, W) bool.
+        labels: of the pictures.
+        n: of each picture.
+        proposals: how many each is chosen from.
+        seed: of the draws.
+    """
+    generator, device = torch.Generator().manual_seed(seed), run.model.device
+    rows = torch.arange(len(x)).repeat_interleave(n)
+    parts = []
+    for part in rows.split(max(1, AT_ONCE // proposals)):
+        given = x[part].to(device)
+        context = None if labels is None else labels[part].to(device)
+        mask = known.to(device).expand_as(given)
+        parts.append(run.model.complete(given, mask, context, proposals=proposals, generator=generator))
+    return torch.cat(parts).unflatten(0, (len(x), n)).cpu()

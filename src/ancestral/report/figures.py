@@ -1,0 +1,205 @@
+"""Figures of the report: drawn by matplotlib in one small style, as SVG whose ink is the text colour of the page."""
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["bars", "curves", "field_picture", "heat", "matrix_picture", "png_of", "svg_of"]
+
+INK = "#1f2328"
+BLUE, ORANGE, GREEN, RED, GREY = "#3f7fbf", "#d9822b", "#3f9f6f", "#c8384e", "#9aa4ae"
+STYLE: dict[str, Any] = {
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "grid.color": GREY,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+}
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Make a function draw in our style, and leave matplotlib's own as it is."""
+
+    @functools.wraps(draw)
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+def figure(width: float, height: float, panels: int = 1) -> "tuple[Figure, list[Axes]]":
+    """Return a figure of that size in inches and its panels, side by side."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height), layout="constrained")
+    return fig, list(fig.subplots(1, panels, squeeze=False)[0])
+
+
+@styled
+def svg_of(fig: "Figure", name: str) -> str:
+    """Return a figure as an <svg> element for a page; its ink is the page's, so that it can be read on dark too.
+
+    The name keeps the ids of several figures on one page apart.
+    """
+    import matplotlib
+
+    content = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        fig.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+    text = content.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+@styled
+def png_of(fig: "Figure") -> bytes:
+    """Return a figure as the content of a PNG file, on white."""
+    content = io.BytesIO()
+    fig.savefig(content, format="png", dpi=150, facecolor="white")
+    return content.getvalue()
+
+
+@styled
+def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str) -> "Figure":
+    """Draw lines by name, each (x, y); the range leaves out the first steep part of a training."""
+    fig, (ax,) = figure(7, 3)
+    for (name, (x, y)), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+        ax.plot(x, y, color=colour, label=name, linewidth=1.4, marker="o" if len(x) < 40 else None, markersize=3)
+    values = np.concatenate([np.asarray(y, float) for _, y in lines.values()])
+    values = values[np.isfinite(values)]
+    if len(values) > 20:
+        low, high = values.min(), np.quantile(values, 0.97)
+        ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.legend()
+    return fig
+
+
+@styled
+def heat(panels: Mapping[str, NDArray[Any]], label: str, largest: float | None = None) -> "Figure":
+    """Draw maps (H, W) side by side under their titles, in one scale of colours from 0 on."""
+    fig, axes = figure(1.7 * len(panels) + 0.9, 2.1 if len(panels) > 1 else 2.6, len(panels))
+    top = largest or max(float(np.nanmax(x)) for x in panels.values()) or 1.0
+    for ax, (title, x) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(x, cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
+        ax.set_title(title)
+        bare(ax)
+    fig.colorbar(image, ax=axes, label=label, shrink=0.9)
+    return fig
+
+
+@styled
+def bars(names: Sequence[str], values: Sequence[float], xlabel: str) -> "Figure":
+    """Draw a horizontal bar for each name."""
+    fig, (ax,) = figure(7, 0.8 + 0.2 * len(names))
+    ax.barh(range(len(names)), values, color=BLUE, height=0.7)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    ax.set_xlabel(xlabel)
+    return fig
+
+
+def bare(ax: "Axes") -> None:
+    """Take ticks, grid and frame from a panel that shows a picture."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+KINDS = {  # of pixels, as the receptive field sees them
+    "the pixel": INK,
+    "seen": BLUE,
+    "blind spot": RED,
+    "beyond reach": "#cdd8e4",
+    "later, not seen": "#f1f3f5",
+    "later, seen: a leak": ORANGE,
+}
+
+
+@styled
+def field_picture(kinds: Tensor, strength: Tensor, at: tuple[int, int]) -> "Figure":
+    """Draw which pixels a pixel sees, and how strongly.
+
+    Args:
+        kinds: (H, W), an index into `KINDS` for every pixel.
+        strength: (H, W) influence on the pixel, 0 where there is none.
+        at: row and column of the pixel.
+    """
+    from matplotlib.colors import ListedColormap, LogNorm
+    from matplotlib.patches import Patch
+
+    fig, (left, right) = figure(9, 4, 2)
+    left.imshow(kinds, cmap=ListedColormap(list(KINDS.values())), vmin=-0.5, vmax=len(KINDS) - 0.5)
+    left.set_title(f"what pixel {at} sees")
+    there = [(name, colour) for k, (name, colour) in enumerate(KINDS.items()) if bool((kinds == k).any())]
+    patches = [Patch(facecolor=colour, edgecolor=GREY, label=name) for name, colour in there]
+    left.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3)
+    top = max(float(strength.max()), 1e-30)
+    shown = np.ma.masked_less_equal(strength.numpy() / top, 0)
+    image = right.imshow(shown, cmap="viridis", norm=LogNorm(1e-4, 1), interpolation="nearest")
+    right.set_title("how strongly")
+    right.set_facecolor(KINDS["later, not seen"])
+    right.plot(at[1], at[0], marker="s", color=RED, markersize=5)
+    fig.colorbar(image, ax=right, label="influence, the strongest = 1", shrink=0.8)
+    for ax in (left, right):
+        outlined(ax, kinds.shape)
+    return fig
+
+
+def outlined(ax: "Axes", shape: Sequence[int]) -> None:
+    """Take the ticks from a picture, and draw thin lines between the pixels where they are few."""
+    bare(ax)
+    if max(shape) <= 40:
+        ax.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
+        ax.grid(True, which="minor", color="white", linewidth=0.8)
+        ax.tick_params(which="minor", length=0)
+
+
+@styled
+def matrix_picture(strength: Tensor, names: Sequence[str]) -> "Figure":
+    """Draw which column of a table depends on which, (D, D) at [t, s], both in the order of the model."""
+    from matplotlib.colors import LogNorm
+
+    side = min(9.0, 2.5 + 0.22 * len(names))
+    fig, (ax,) = figure(side + 0.8, side)
+    top = max(float(strength.max()), 1e-30)
+    shown = np.ma.masked_less_equal(strength.numpy() / top, 0)
+    image = ax.imshow(shown, cmap="viridis", norm=LogNorm(1e-4, 1), interpolation="nearest")
+    ax.set_title("which column (row of this picture) depends on which earlier one")
+    bare(ax)
+    if len(names) <= 40:
+        ax.set_xticks(range(len(names)), names, rotation=90)
+        ax.set_yticks(range(len(names)), names)
+    fig.colorbar(image, ax=ax, label="influence, the strongest = 1", shrink=0.8)
+    return fig

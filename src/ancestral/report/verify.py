@@ -1,0 +1,171 @@
+"""What `ancestral verify` shows: the contract on small copies of a model, and the trained model itself.
+
+A copy with random weights in double precision proves that nothing leaks, whatever the weights are; the trained model
+shows what they make of it: which pixels a pixel really sees, that each factor sums to one, that the walk agrees.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ancestral.report.field import Field, Walked, dependence, field_of, walked
+from ancestral.report.figures import field_picture, matrix_picture, png_of
+from ancestral.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Finding", "Verdict", "verified"]
+
+EXAMPLES = 4
+WIDEST = 64  # columns of a table whose dependence is drawn
+
+
+class Finding(NamedTuple):
+    """One thing that was checked.
+
+    Attributes:
+        name: what.
+        status: "passed", "failed" or "not applicable".
+        detail: numbers, or the reason.
+    """
+
+    name: str
+    status: str
+    detail: str
+
+
+class Verdict(NamedTuple):
+    """What was found.
+
+    Attributes:
+        contract: of small copies of the model, `testing.check_model`.
+        trained: of the trained model.
+        examples: in words, on what.
+        numbers: of the trained model, JSON.
+        picture: content of a PNG file, None for what cannot be drawn.
+    """
+
+    contract: list[Finding]
+    trained: list[Finding]
+    examples: str
+    numbers: dict[str, Any]
+    picture: bytes | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return all(finding.status != "failed" for finding in [*self.contract, *self.trained])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the picture as JSON."""
+        findings = {kind: [f._asdict() for f in getattr(self, kind)] for kind in ("contract", "trained")}
+        return {"passed": self.passed, **findings, "examples": self.examples, **self.numbers}
+
+
+def verified(run: Run) -> Verdict:
+    """Check the contract of the run's model, and the trained model on a few examples of its test data."""
+    from ancestral.testing import outcomes
+
+    contract = [Finding(check.name, check.status, check.detail) for check in outcomes(run.model)]
+    x, context, examples = examples_of(run)
+    walk = walked(run.model, x, context)
+    field, numbers, fig = field_findings(run, x, context, walk)
+    numbers |= {"log_sum": walk.log_sum, "walk_difference": walk.difference, "factors": walk.factors}
+    trained = [sums(walk), agrees(walk), *field]
+    return Verdict(contract, trained, examples, numbers, None if fig is None else png_of(fig))
+
+
+def examples_of(run: Run) -> tuple[Tensor, Tensor | None, str]:
+    """Return some data, its context and what it is, in words: test data, or draws where the data cannot be read."""
+    device = run.model.device
+    names = run.classes
+    try:
+        data = run.data()
+        split = next(name for name in ("test", "valid", "train") if len(data.split(name)))
+    except (OSError, ValueError, StopIteration):
+        context = None if names is None else torch.arange(EXAMPLES) % len(names)
+        drawn = run.model.sample(EXAMPLES, context, generator=torch.Generator().manual_seed(0))
+        return drawn, context, f"{EXAMPLES} samples of the model (its data cannot be read)"
+    x, labels = data.batch(split, data.limited(split, EXAMPLES))
+    words = f"{len(x)} examples of the {split} part of {data.name}"
+    return x.to(device), None if names is None or labels is None else labels.to(device), words
+
+
+def sums(walk: Walked) -> Finding:
+    """Say whether every factor sums to one."""
+    name = "sums to one"
+    if walk.log_sum is None:
+        return Finding(name, "not applicable", "the values are continuous: a factor is a density, not a table")
+    status = "passed" if walk.log_sum < 1e-4 else "failed"
+    return Finding(name, status, f"{walk.factors} factors, largest |log of the sum| {walk.log_sum:.1e}")
+
+
+def agrees(walk: Walked) -> Finding:
+    """Say whether the walk agrees with the parallel pass."""
+    status = "passed" if walk.difference <= 1e-3 + 1e-4 * walk.scale else "failed"
+    return Finding("walk = parallel pass", status, f"largest difference of a factor {walk.difference:.1e} nats")
+
+
+def field_findings(
+    run: Run, x: Tensor, context: Tensor | None, walk: Walked
+) -> "tuple[list[Finding], dict[str, Any], Figure | None]":
+    """Return findings, numbers and a picture of what a pixel sees, or which column depends on which."""
+    shape = tuple(x.shape[1:])
+    if len(shape) == 3:
+        at = (shape[0] - 1, shape[1] // 2, shape[2] // 2)
+        return pixel_findings(field_of(run.model, x, context, at, walk.place))
+    if len(shape) == 1 and shape[0] <= WIDEST:
+        names = getattr(run.restore, "columns", None) or [f"{i}" for i in range(shape[0])]
+        return column_findings(dependence(run.model, x, context), walk.place, names)
+    detail = f"{' x '.join(map(str, shape))} variables are too many to draw"
+    return [Finding("receptive field", "not applicable", detail)], {}, None
+
+
+def pixel_findings(field: Field) -> "tuple[list[Finding], dict[str, Any], Figure]":
+    """Say what one pixel of a picture sees."""
+    row, col = field.at[1:]
+    kinds = kinds_of(field)
+    seen, blind, beyond, leaks = (int((kinds == kind).sum()) for kind in (1, 2, 3, 5))
+    undeclared = int((field.seen & ~field.declared).sum())
+    unseen = int((field.declared & ~field.seen).sum())
+    size = f"({kinds.shape[0]}, {kinds.shape[1]})"
+    words = f"pixel ({row}, {col}) of {size} sees {seen} of {seen + blind + beyond} earlier pixels"
+    words += f", {beyond} are beyond its reach" if beyond else ""
+    exact = "as the model declares" if not undeclared + unseen else f"{undeclared} undeclared, {unseen} declared unseen"
+    findings = [
+        Finding("no leak", "failed" if leaks else "passed", f"{leaks or 'no'} later pixels are seen"),
+        Finding("receptive field", "failed" if undeclared else "passed", f"{words}; {exact}"),
+        Finding("blind spot", "passed", f"{blind} earlier pixels within reach are not seen" if blind else "none"),
+    ]
+    numbers = {"pixel": [row, col], "seen": seen, "blind_spot": blind, "beyond_reach": beyond, "leaks": leaks}
+    fig = field_picture(kinds, field.strength.amax(0), (row, col))
+    return findings, {"receptive_field": numbers}, fig
+
+
+def kinds_of(field: Field) -> Tensor:
+    """Return for each pixel (H, W) what it is to the pixel of the field: an index into `figures.KINDS`."""
+    kinds = torch.full(field.seen.shape[1:], 4)
+    kinds[field.before.any(0)] = 3
+    kinds[(field.seen & field.before).any(0)] = 1
+    kinds[field.blind.any(0)] = 2
+    kinds[field.leaks.any(0)] = 5
+    kinds[field.at[1:]] = 0
+    return kinds
+
+
+def column_findings(
+    strength: Tensor, place: Tensor, names: Any
+) -> "tuple[list[Finding], dict[str, Any], Figure]":
+    """Say which columns of a table depend on which."""
+    order = place.argsort()
+    ordered = strength[order][:, order]
+    leaks, seen = int((ordered.triu(1) > 0).sum()), int((ordered.tril(-1) > 0).sum())
+    possible = len(order) * (len(order) - 1) // 2
+    findings = [
+        Finding("no leak", "failed" if leaks else "passed", f"{leaks or 'no'} columns depend on a later one"),
+        Finding("dependence", "passed", f"{seen} of {possible} pairs of columns: the later depends on the earlier"),
+    ]
+    numbers = {"dependence": {"order": order.tolist(), "pairs": possible, "seen": seen, "leaks": leaks}}
+    return findings, numbers, matrix_picture(ordered, [names[i] for i in order.tolist()])

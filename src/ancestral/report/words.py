@@ -1,0 +1,110 @@
+"""Numbers and names as a person reads them, the same on a terminal and in a report."""
+
+import inspect
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ancestral.data import Data
+from ancestral.model import Model
+
+__all__ = ["Citation", "about", "citation", "data_line", "evaluation_rows", "model_line", "plus_minus", "shown", "summary_line"]
+
+PAPER = re.compile(r'^(?P<name>.+?): "(?P<title>.+?)", (?P<authors>.+?),? arXiv (?P<arxiv>\d{4}\.\d{4,5})\.?$')
+
+
+class Citation(NamedTuple):
+    """The paper of a model, as the first line of its module says it."""
+
+    name: str
+    title: str
+    authors: str
+    arxiv: str
+
+
+def citation(kind: type[Model]) -> Citation:
+    """Return the paper of a model; all but the name is empty where its module cites none."""
+    module = inspect.getmodule(kind)
+    first = (inspect.getdoc(module) or "").partition("\n\n")[0].replace("\n", " ")
+    found = PAPER.match(first)
+    return Citation(**found.groupdict()) if found else Citation(kind.__name__, "", "", "")
+
+
+def shown(value: Any) -> str:
+    """Return an argument as a user would type it after --set.
+
+    >>> shown((500, 500)), shown(None), shown(True)
+    ('500,500', 'null', 'true')
+    """
+    if isinstance(value, tuple | list):
+        return ",".join(shown(item) for item in value)
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else f"{value}"
+
+
+def plus_minus(value: float | None, se: float | None = None) -> str:
+    """Return a mean with its standard error, to two digits of the error.
+
+    >>> plus_minus(1.66712, 0.0123), plus_minus(2.87), plus_minus(None)
+    ('1.667 ± 0.012', '2.87', '')
+    """
+    if value is None or not math.isfinite(value):
+        return "" if value is None else str(value)
+    if not se or not math.isfinite(se):
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(se)))
+    return f"{value:.{digits}f} ± {se:.{digits}f}"
+
+
+def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return rows (what, bits/dim, nats) of an evaluation as JSON: the model first, trivial models below it."""
+    given = evaluation["given"]
+    rows = [(f"{name}, given {given}" if given else name, evaluation)]
+    if evaluation["label_averaged"]:
+        rows.append((f"{name}, given nothing: p(x|y) averaged over y", evaluation["label_averaged"]))
+    if evaluation["ensemble"]:
+        rows.append((f"{name}, p(x) averaged over {evaluation['masks']} masks", evaluation["ensemble"]))
+    trivial = sorted(evaluation["baselines"].items(), key=lambda item: item[1]["nats"])
+    rows += [(f"baseline: {baseline}", figures) for baseline, figures in trivial]
+    return [
+        (
+            what,
+            plus_minus(figures["bits_per_dim"], figures.get("bits_per_dim_se")),
+            plus_minus(figures["nats"], figures.get("nats_se")),
+        )
+        for what, figures in rows
+    ]
+
+
+def summary_line(evaluation: Mapping[str, Any]) -> str:
+    """Return what an evaluation is of: `all 360 examples of the test part of digits, exact log-likelihood`."""
+    kind = "exact log-likelihood" if evaluation["exact"] else "an upper bound on -log p(x)"
+    count, there = evaluation["count"], evaluation["examples"]
+    how_many = f"all {count:,}" if count == there else f"{count:,} of {there:,}"
+    return f"{how_many} examples of the {evaluation['split']} part of {evaluation['source']}, {kind}"
+
+
+def data_line(data: Data) -> str:
+    """Return a data set in one line."""
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
+    values = "continuous values" if data.levels is None else f"{data.levels} levels"
+    classes = f", {len(data.classes)} classes" if data.classes else ""
+    return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
+
+
+def size_of(shape: Sequence[int]) -> str:
+    """Return a shape as `3 x 32 x 32`, or as a number of columns."""
+    return f"of {shape[0]} columns" if len(shape) == 1 else " x ".join(map(str, shape))
+
+
+def model_line(name: str, model: Model) -> str:
+    """Return a model in one line: its parameters and the arguments that make it this model."""
+    count = sum(p.numel() for p in model.parameters())
+    arguments = {k: v for k, v in model.arguments.items() if k != "shape" and v is not None}
+    return f"{name}: {count:,} parameters; {', '.join(f'{k}={shown(v)}' for k, v in arguments.items())}"
+
+
+def about(kind: type[Model]) -> str:
+    """Return the first line of a class's docstring."""
+    return (inspect.getdoc(kind) or "").partition("\n")[0]

@@ -1,0 +1,181 @@
+"""A run folder as the commands see it: the trained model, what was recorded of its data, and the data itself.
+
+Data of another source is brought to what the model was trained on: its labels to the run's classes by name, columns of
+a continuous table to the run's units.
+"""
+
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ancestral.checkpoint import load, read_config
+from ancestral.conditioning import OneHot
+from ancestral.data import BINARIZE, Data, Restore, Split, rebuild
+from ancestral.data import load as load_data
+from ancestral.data.restore import Table
+from ancestral.model import Model
+from ancestral.models import MODELS
+
+__all__ = ["Run", "device_named", "open_run"]
+
+
+class Run(NamedTuple):
+    """A trained model and its folder.
+
+    Attributes:
+        folder: where it lies.
+        model: with its weights, on a device, in evaluation mode.
+        config: what config.json says.
+    """
+
+    folder: Path
+    model: Model
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model's name in the registry."""
+        return registered(self.model)
+
+    @property
+    def restore(self) -> Restore:
+        """What turns the model's levels into something a user opens; no data is needed for it."""
+        return rebuild(self.config["data"]["restore"])
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes that the model is conditioned on, None where it is not.
+
+        Raises:
+            ValueError: the model is conditioned on something else, which a command line cannot name.
+        """
+        conditioner = self.model.conditioner
+        if conditioner is None:
+            return None
+        if not isinstance(conditioner, OneHot):
+            kind = type(conditioner).__name__
+            raise ValueError(f"{self.folder}: the model is conditioned by {kind}; use it from Python, with your contexts")
+        names = tuple(self.config["data"].get("classes") or ())
+        return names + tuple(str(label) for label in range(len(names), conditioner.classes))
+
+    def label(self, word: str) -> int:
+        """Return the class of that name, or of that number.
+
+        Raises:
+            ValueError: the model has no classes, or none of that name.
+        """
+        names = self.classes
+        if names is None:
+            raise ValueError(f"--context {word}: the model of {self.folder} is unconditional; leave it out")
+        if word in names:
+            return names.index(word)
+        if word.isdecimal() and int(word) < len(names):
+            return int(word)
+        near = get_close_matches(word, names, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"--context {word}: no such class{hint}; there are {', '.join(names)}")
+
+    def data(self, source: str | None = None) -> Data:
+        """Return the data that the run was trained on, or another source read with the same options.
+
+        Raises:
+            ValueError: another source has other shapes, levels, columns or classes than the run.
+            OSError: it cannot be read.
+        """
+        data = recorded_data(self.config, source)
+        return data if source is None else fitted(data, self)
+
+
+def open_run(folder: str | Path, device: str = "auto") -> Run:
+    """Return the run in a folder, its model on the device.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: it is not a run, or its files are damaged; no such device.
+    """
+    config = run_config(folder)
+    return Run(Path(folder), load(folder).to(device_named(device)), config)
+
+
+def run_config(folder: str | Path) -> dict[str, Any]:
+    """Return what config.json of a run says; raise ValueError where it is none of a run."""
+    config = read_config(folder)
+    if not {"model", "data"} <= config.keys():
+        raise ValueError(f"{folder} is no run of ancestral train: its config.json names no model, or no data")
+    return config
+
+
+def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
+    """Return the data that a run recorded, or another source read with the same options."""
+    recorded = config["data"]
+    options = dict(recorded["options"])
+    if isinstance(options.get("size"), list):
+        options["size"] = tuple(options["size"])
+    options["binarize"] = BINARIZE[options["binarize"]] if options.get("binarize") else None
+    return load_data(source or recorded["source"], seed=recorded["seed"], **options)
+
+
+def registered(model: Model) -> str:
+    """Return the name of a model's class in the registry."""
+    return next((name for name, kind in MODELS.items() if type(model) is kind), type(model).__name__)
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device: "cpu", "cuda", or "auto", the GPU where there is one.
+
+    Raises:
+        ValueError: there is no GPU.
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError("device cuda: this machine has no GPU that torch can use; cpu or auto would do")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def fitted(data: Data, run: Run) -> Data:
+    """Return data of another source in the run's units, with its labels numbered as the run's classes."""
+    recorded = run.config["data"]
+    for what, theirs, ours in (
+        ("examples of shape", list(data.shape), list(recorded["shape"])),
+        ("levels", data.levels or "continuous", recorded["levels"] or "continuous"),
+    ):
+        if theirs != ours:
+            raise ValueError(f"{data.name} has {what} {theirs}, the run was trained on {ours} ({recorded['source']})")
+    data = in_units(data, run.restore)
+    return data if run.classes is None or data.classes is None else relabelled(data, run.classes)
+
+
+def in_units(data: Data, restore: Restore) -> Data:
+    """Return a table with the columns of `restore` standardised as there."""
+    theirs = data.restore
+    if not isinstance(theirs, Table) or not isinstance(restore, Table):
+        return data
+    if theirs.columns != restore.columns or theirs.values != restore.values:
+        what = "columns" if theirs.columns != restore.columns else "values of the columns"
+        raise ValueError(f"{data.name} has other {what} than the table that the run was trained on")
+    if theirs.mean is None or restore.mean is None or restore.std is None:
+        return data
+    mean, std = torch.tensor(restore.mean).double(), torch.tensor(restore.std).double()
+
+    def converted(x: Tensor) -> Tensor:
+        return ((torch.from_numpy(theirs(x)) - mean) / std).float()
+
+    splits = {name: Split(converted(part.x), part.labels) for name, part in data.splits.items()}
+    return replace(data, splits=splits, restore=restore)
+
+
+def relabelled(data: Data, classes: tuple[str, ...]) -> Data:
+    """Return data whose labels are numbered as `classes`, by name."""
+    assert data.classes is not None
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise ValueError(f"{data.name} has the class {unknown[0]!r}, the run's classes are {', '.join(classes)}")
+    number = torch.tensor([classes.index(name) for name in data.classes])
+    splits = {
+        name: part if part.labels is None else Split(part.x, number[part.labels]) for name, part in data.splits.items()
+    }
+    return replace(data, splits=splits, classes=classes)

@@ -1,0 +1,278 @@
+"""What a user writes on a command line, as arguments of a model: `layers=12`, `hidden=500,500`, `likelihood=Name(...)`.
+
+A value is a literal of Python or JSON (a number, a tuple, true, false, null), or a likelihood of this library by its
+name, with arguments in parentheses if need be. Nothing is ever evaluated, and levels are those of the data.
+"""
+
+import ast
+import inspect
+import types
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from ancestral.checkpoint import build
+from ancestral.data import BINARIZE, Data, load
+from ancestral.likelihoods import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogisticMixture,
+    GaussianMixture,
+    Likelihood,
+    LogisticMixture,
+)
+from ancestral.model import Model
+from ancestral.models import MADE, MODELS
+from ancestral.runs import recorded_data, registered, run_config
+
+__all__ = [
+    "LIKELIHOODS",
+    "Start",
+    "arguments_of",
+    "begun",
+    "build_model",
+    "default_likelihood",
+    "model_named",
+    "nearest",
+    "resumed",
+]
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    kind.__name__: kind
+    for kind in (Bernoulli, Categorical, DiscretizedLogisticMixture, LogisticMixture, GaussianMixture)
+}
+FEW_LEVELS = 32  # up to here a softmax needs no idea of which levels are neighbours
+MOST_LEVELS = 256  # of a softmax
+
+
+class Start(NamedTuple):
+    """What a training starts from, or goes on with.
+
+    Attributes:
+        name: of the model in the registry.
+        model: new, or built anew from what a run recorded.
+        data: to train on.
+        precision: of the run.
+        seed: of the run.
+    """
+
+    name: str
+    model: Model
+    data: Data
+    precision: str
+    seed: int
+
+
+def begun(name: str, source: str, settings: list[str], options: dict[str, Any], seed: int) -> Start:
+    """Return what a new run starts from.
+
+    Args:
+        name: of the model.
+        source: of the data.
+        settings: `name=value` of the model.
+        options: size, bits, binarize (its name) and skip_bad, of the data.
+        seed: of everything random: made splits, binarization, first weights, training.
+    """
+    model_named(name)  # an unknown model is said before the data is read
+    binarize = BINARIZE[options["binarize"]] if options["binarize"] else None
+    data = load(source, seed=seed, **options | {"binarize": binarize})
+    torch.manual_seed(seed)
+    return Start(name, build_model(name, data, settings), data, "32", seed)
+
+
+def resumed(
+    out: Path, name: str | None, source: str | None, settings: list[str], options: dict[str, Any]
+) -> Start:
+    """Return what the run in a folder goes on with; what is said of it again must be as it was.
+
+    Raises:
+        ValueError: something is said that differs, or the folder holds no run.
+        OSError: the folder, or the data, cannot be read.
+    """
+    config = run_config(out)
+    model, data = build(config["model"]), recorded_data(config)
+    before = {"MODEL": registered(model), "--data": data.name}
+    again = {"MODEL": name, "--data": source}
+    for key, value in options.items():
+        before[f"--{key}"], again[f"--{key}"] = data.options[key], value or None
+    for what, value in again.items():
+        if value is not None and value != before[what]:
+            raise ValueError(differing(f"{what} {value}", before[what], out))
+    for setting in settings:
+        key, value = parsed(setting, registered(model), arguments_of(type(model)), data)
+        if value != model.arguments[key]:
+            raise ValueError(differing(f"--set {setting}", model.arguments[key], out))
+    training = config.get("training", {})
+    return Start(registered(model), model, data, training.get("precision", "32"), training.get("seed", 0))
+
+
+def differing(now: str, before: Any, out: Path) -> str:
+    """Return the error of a resumed run that is described as another one."""
+    return f"{now}: the run in {out} has {before}; leave it out, or begin another run"
+
+
+def build_model(name: str, data: Data, settings: list[str]) -> Model:
+    """Return a new model of the data: `name=value` settings first, then what the data says, then the defaults.
+
+    Data with labels makes the model class-conditional, unless `classes=null` is among the settings.
+
+    Raises:
+        ValueError: an unknown model, argument or likelihood (the nearest name is said), or a value that does not fit.
+    """
+    kind = model_named(name)
+    hints = arguments_of(kind)
+    given: dict[str, Any] = {"likelihood": default_likelihood(kind, data)}
+    if data.classes is not None and "classes" in hints:
+        given["classes"] = len(data.classes)
+    for setting in settings:
+        key, value = parsed(setting, name, hints, data)
+        given[key] = value
+    return kind(shape=data.shape, **given)
+
+
+def model_named(name: str) -> type[Model]:
+    """Return the class of a registered model.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}{nearest(name, MODELS)}; there are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def arguments_of(kind: type[Model]) -> dict[str, Any]:
+    """Return the arguments of a model that a setting can give, with their types."""
+    hints = get_type_hints(kind.__init__)
+    return {name: hints[name] for name in inspect.signature(kind).parameters if name not in ("shape", "conditioner")}
+
+
+def default_likelihood(kind: type[Model], data: Data) -> Likelihood:
+    """Return a likelihood that suits the data.
+
+    Continuous values get a mixture of Gaussians, two levels a Bernoulli. More levels get a softmax where they are few
+    or have no order (a table), and where a pixel is grey; else a mixture of discretized logistics, as for RGB, and for
+    the pictures of a MADE, whose softmax would need one input for every level of every pixel.
+    """
+    levels, shape = data.levels, data.shape
+    if levels is None:
+        return GaussianMixture()
+    if levels == 2:
+        return Bernoulli()
+    one_softmax = len(shape) == 1 or (shape[0] == 1 and not issubclass(kind, MADE))
+    if levels <= FEW_LEVELS or (levels <= MOST_LEVELS and one_softmax):
+        return Categorical(levels)
+    return DiscretizedLogisticMixture(levels)
+
+
+def nearest(word: str, words: Any) -> str:
+    """Return ", did you mean 'x'?" for the nearest of the words, or nothing where none is near."""
+    by_lower = {w.lower(): w for w in words}
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    return f", did you mean {by_lower[near[0]]!r}?" if near else ""
+
+
+def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[str, Any]:
+    """Return the name and the value of one setting."""
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    if not equals or not text.strip():
+        raise ValueError(f"--set {setting}: it takes name=value, such as {next(iter(hints))}=...")
+    if key == "shape":
+        raise ValueError("--set shape: the data gives the shape (--size brings pictures to another one)")
+    if key not in hints:
+        raise ValueError(f"--set {key}: {name} has no such argument{nearest(key, hints)}; it has {', '.join(hints)}")
+    if hints[key] is Likelihood:
+        return key, likelihood_of(text, data)
+    fits, value = fitted(literal(text), hints[key])
+    if not fits:
+        raise ValueError(f"--set {key}={text}: it takes {described(hints[key])}")
+    return key, value
+
+
+def literal(text: str) -> Any:
+    """Return the value of a literal, or the text itself where it is none."""
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.strip().lower() in words:
+        return words[text.strip().lower()]
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError):
+        return text
+
+
+def fitted(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Say whether a value is of a type; return it too: one number becomes a tuple, a list one, where one is wanted."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        tries = [fitted(value, part) for part in parts]
+        return next((found for found in tries if found[0]), (False, value))
+    if origin is tuple:
+        items = tuple(value) if isinstance(value, tuple | list) else (value,)
+        return all(fitted(item, parts[0])[0] for item in items), items
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool), value
+    return type(value) is hint, value
+
+
+def described(hint: Any) -> str:
+    """Return the type in words."""
+    words = {int: "an integer", float: "a number", bool: "true or false", type(None): "null", str: "a word"}
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(described(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return "numbers separated by commas"
+    return words.get(hint, str(hint))
+
+
+def likelihood_of(text: str, data: Data) -> Likelihood:
+    """Return the likelihood `Name` or `Name(argument=number, ...)`, with the levels of the data where it needs them."""
+    call = named_call(text)
+    if call is None:
+        raise ValueError(f"--set likelihood={text}: it takes a name, or Name(argument=value), such as {example(data)}")
+    name, arguments = call
+    if name not in LIKELIHOODS:
+        raise ValueError(f"unknown likelihood {name!r}{nearest(name, LIKELIHOODS)}; there are {', '.join(LIKELIHOODS)}")
+    return suited(LIKELIHOODS[name], arguments, data)
+
+
+def named_call(text: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the arguments of `Name` or `Name(argument=literal, ...)`, None of anything else."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        function, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) else (tree, [])
+        arguments = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+    except (ValueError, SyntaxError, TypeError):
+        return None
+    if not isinstance(function, ast.Name) or (isinstance(tree, ast.Call) and tree.args):
+        return None
+    return function.id, arguments
+
+
+def suited(kind: type[Likelihood], arguments: dict[str, Any], data: Data) -> Likelihood:
+    """Return the likelihood with these arguments and the levels of the data."""
+    parameters = inspect.signature(kind).parameters
+    for key in arguments:
+        if key not in parameters:
+            has = f"it has {', '.join(parameters)}" if parameters else "it has none"
+            raise ValueError(f"likelihood {kind.__name__} has no argument {key!r}{nearest(key, parameters)}; {has}")
+    if "levels" in parameters and data.levels is not None:
+        arguments = {"levels": data.levels} | arguments
+    if "levels" in parameters and "levels" not in arguments:
+        raise ValueError(f"likelihood {kind.__name__} is for levels, got continuous data: {example(data)} would do")
+    likelihood = kind(**arguments)
+    if likelihood.levels != data.levels:
+        got = "continuous data" if data.levels is None else f"{data.levels} levels"
+        raise ValueError(f"likelihood {kind.__name__} does not fit {got}: {example(data)} would do")
+    return likelihood
+
+
+def example(data: Data) -> str:
+    """Return a likelihood that fits the data, as a user would type it."""
+    if data.levels is None:
+        return "GaussianMixture(components=5)"
+    if data.levels == 2:
+        return "Bernoulli"
+    return "Categorical" if data.levels <= MOST_LEVELS else "DiscretizedLogisticMixture(components=5)"
