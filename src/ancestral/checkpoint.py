@@ -86,7 +86,7 @@ def build(description: Any) -> Any:
     if not isinstance(description, dict):
         return description
     name, arguments = description.get("class"), description.get("arguments")
-    if name not in CLASSES or not isinstance(arguments, dict):
+    if not isinstance(name, str) or name not in CLASSES or not isinstance(arguments, dict):
         raise ValueError(f"class {name!r} is not one that ancestral {__version__} can load: {', '.join(CLASSES)}")
     try:
         return CLASSES[name](**{key: build(item) for key, item in arguments.items()})

@@ -103,7 +103,8 @@ def print_text(text: Sequence[str | list[tuple[str, ...]]]) -> None:
         if isinstance(part, str):
             console.print(part, soft_wrap=True)
             continue
-        table = Table(*part[0], box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+        head = box.SIMPLE_HEAD if terminal else None
+        table = Table(*part[0], box=head, pad_edge=False, show_header=any(part[0]))
         for row in part[1:]:
             table.add_row(*row)
         console.print(table)
@@ -173,6 +174,8 @@ def train(
         str(model), str(data), settings or [], options, seed or 0
     )
     note(f"data   {data_line(start.data)}")
+    for line in start.data.notes:
+        note(f"       {line}")
     note(f"model  {model_line(start.name, start.model)}")
     summary = training.train(
         start.model,
@@ -221,9 +224,9 @@ def evaluate(
     source = opened.data(data)
     found = evaluation_of(opened.model, source, split, limit=limit).to_json()
     found |= {"source": source.name, "examples": len(source.split(split)), "limit": limit}
-    path = run / f"evaluation-{split}.json"
+    path = run / ("-".join(["evaluation", split, *([Path(data).stem] if data else [])]) + ".json")
     write_json(path, found)
-    rows = [("", "bits/dim", "nats"), *evaluation_rows(opened.name, found)]
+    rows = [("model", "bits/dim", "nats"), *evaluation_rows(opened.name, found)]
     return Answer(found | {"written": str(path)}, [summary_line(found), "", rows, "", f"written: {path}"])
 
 
@@ -309,7 +312,7 @@ def verify(run: RunFolder, device: Device = "auto") -> Answer:
             part.write_bytes(verdict.picture)
         result["written"] = str(run / "verify.png")
         text += ["", f"picture: {run / 'verify.png'}"]
-    return Answer(result, [*text, "" if verdict.passed else "something failed"], verdict.passed)
+    return Answer(result, text if verdict.passed else [*text, "", "verification failed"], verdict.passed)
 
 
 @command

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,8 +54,8 @@ class Evaluation(Estimate):
         label_averaged: of log(sum_y p(x|y) / classes), which is given nothing; None where there are no classes.
         ensemble: of the average of p(x) over several masks of a MADE; None for other models.
         masks: how many masks that average is over, or None.
-        baselines: nats and bits_per_dim of trivial models, by name.
         seconds: what the model's figures took.
+        baselines: nats and bits_per_dim of trivial models, by name; see `baselines`.
     """
 
     split: str
@@ -64,8 +65,8 @@ class Evaluation(Estimate):
     label_averaged: Estimate | None
     ensemble: Estimate | None
     masks: int | None
-    baselines: dict[str, dict[str, float | None]]
     seconds: float
+    baselines: dict[str, dict[str, float | None]]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON."""
@@ -96,38 +97,42 @@ def evaluate(
     """
     check_fit(model, data, split)
     if samples != 1 and model.exact:
-        raise ValueError(f"samples={samples} is for latent-variable models; {type(model).__name__} is exact, leave it out")
+        raise ValueError(
+            f"samples={samples} is for latent-variable models; {type(model).__name__} is exact, leave it out"
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    choice = {} if samples == 1 else {"samples": samples}
     index, begin = data.limited(split, limit), time.perf_counter()
     variables = math.prod(data.shape) if data.levels is not None else None
-
-    def measured(measure: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
-        return per_example(measure, model, data, split, index, batch_size)
-
-    averaged: Estimate | None = None
-    several: Estimate | None = None
-    masks = masks_of(model)
-    if isinstance(model.conditioner, OneHot):
-        both = measured(lambda x, context: with_labels_averaged(model, x, context, choice))
-        log_p, averaged = both[:, 0], estimate(both[:, 1], variables)
-    else:
-        log_p = measured(lambda x, context: model.log_prob(x, context, **choice))
-    if masks is not None:
-        several = estimate(measured(lambda x, context: ensemble(model, x, context, range(masks))), variables)
+    columns = per_example(partial(likelihoods, model, samples), model, data, split, index, batch_size)
+    alone, averaged, several = (estimate(column, variables) for column in columns.T)
+    labelled, masks = isinstance(model.conditioner, OneHot), masks_of(model)
     return Evaluation(
-        **asdict(estimate(log_p, variables)),
+        **asdict(alone),
         split=split,
-        count=len(log_p),
+        count=len(columns),
         exact=model.exact,
         given=given(model),
-        label_averaged=averaged,
-        ensemble=several,
-        masks=masks,
-        baselines=baselines(data, split, index),
+        label_averaged=averaged if labelled else None,
+        ensemble=several if masks > 1 else None,
+        masks=masks if masks > 1 else None,
         seconds=time.perf_counter() - begin,
+        baselines=baselines(data, split, index),
     )
+
+
+def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None) -> Tensor:
+    """Return what is told of each example, (B, 3) nats: log p(x|context), the same averaged over labels, over masks.
+
+    The last two are the first again where the model has no classes, or one mask.
+    """
+    choice = {} if samples == 1 else {"samples": samples}
+    if isinstance(model.conditioner, OneHot) and context is not None:
+        alone, averaged = with_labels_averaged(model, x, context, choice).unbind(1)
+    else:
+        alone = averaged = model.log_prob(x, context, **choice).double()
+    masks = masks_of(model)
+    return torch.stack([alone, averaged, ensemble(model, x, context, range(masks)) if masks > 1 else alone], 1)
 
 
 def given(model: Model) -> str | None:
@@ -152,7 +157,10 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
             labels = None
         elif labels is None:
             raise ValueError(f"data {data.name!r} has no labels, and the model is conditional: it needs them")
-        elif isinstance(model.conditioner, OneHot) and not 0 <= int(labels.min()) <= int(labels.max()) < model.conditioner.classes:
+        elif (
+            isinstance(model.conditioner, OneHot)
+            and not 0 <= int(labels.min()) <= int(labels.max()) < model.conditioner.classes
+        ):
             raise ValueError(
                 f"data {data.name!r} has labels from {int(labels.min())} to {int(labels.max())} in {split}, "
                 f"the model knows classes from 0 to {model.conditioner.classes - 1}"
@@ -240,11 +248,10 @@ def with_labels_averaged(model: Model, x: Tensor, labels: Tensor | None, choice:
     return torch.cat([of_label.double(), averaged], 1)
 
 
-def masks_of(model: Model) -> int | None:
-    """Return how many masks to average over, or None for a model that has one way to see an example."""
-    if not isinstance(model, MADE) or model.masks == 1:
-        return None
-    return MASKS if model.masks is None else model.masks
+def masks_of(model: Model) -> int:
+    """Return over how many masks an ensemble of a model goes: those it was trained with."""
+    masks = model.masks if isinstance(model, MADE) else 1
+    return MASKS if masks is None else masks
 
 
 def ensemble(model: Model, x: Tensor, context: Tensor | None = None, masks: Iterable[int] = range(MASKS)) -> Tensor:

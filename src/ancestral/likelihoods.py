@@ -221,8 +221,8 @@ def real(x: Tensor) -> Tensor:
 
 
 def scaled(x: Tensor, levels: int) -> Tensor:
-    """Return levels 0..K-1 as numbers in [-1, 1]."""
-    return real(x) * (2 / (levels - 1)) - 1
+    """Return levels 0..K-1 as numbers in [-1, 1], in float32 whatever they come in: the walk must find the same."""
+    return x.float() * (2 / (levels - 1)) - 1
 
 
 def table_walk(log_pmf: Callable[[Tensor], Tensor], params: Tensor, channels: int) -> Channels:
@@ -373,7 +373,7 @@ class DiscretizedLogisticMixture(Mixture):
         return (means + 1) * half, (log_scales + math.log(half)).clamp(min=MIN_LOG_BINS)
 
     def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        return discretized_logistic(v, *self.in_levels(means, log_scales), self.levels)
+        return discretized_logistic(v.to(means.dtype), *self.in_levels(means, log_scales), self.levels)
 
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
         return DiscretizedMixture(log_weights, *self.in_levels(means, log_scales), self.levels)

@@ -5,13 +5,23 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from ancestral.checkpoint import replacing
+from ancestral.conditioning import OneHot
+from ancestral.data import Data
+from ancestral.data.restore import Pictures, Restore
+from ancestral.model import Model
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+METRICS = "metrics.jsonl"
 POINTS = 200  # lines of training figures in a run
 
 Record = dict[str, Any]
@@ -21,9 +31,10 @@ class Logs:
     """The bar on stderr and the two files; where stderr is no terminal, a line at each validation.
 
     Args:
-        folder: of the run.
+        folder: of the run; None for a process that keeps silent.
         steps: of the whole run.
         done: steps done before; later lines of `metrics.jsonl`, from a session that was lost, are dropped.
+        per_epoch: steps of an epoch.
         variables: D, to show bits/dim; None where values are continuous, which shows nats.
         examples: what to call them: "images".
         on_progress: is told every record too.
@@ -31,19 +42,17 @@ class Logs:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         steps: int,
         done: int,
+        per_epoch: int,
         variables: int | None,
         examples: str,
         on_progress: Callable[[Record], None] | None = None,
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.path, self.steps, self.on_progress = folder / "metrics.jsonl", steps, on_progress
+        self.folder, self.steps, self.per_epoch, self.on_progress = folder, steps, per_epoch, on_progress
         self.variables, self.examples, self.every = variables, examples, math.ceil(steps / POINTS)
-        cut(self.path, done)
-        self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self.events = None if folder is None else events(folder, done)
         self.console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -52,68 +61,109 @@ class Logs:
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=folder is None or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=steps, completed=done, figures="")
-        self.nats = self.seconds = 0.0  # of the steps since the last record
-        self.count = self.seen = 0
+        self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0  # of the steps since the last record
         self.train = self.valid = ""
 
     def __enter__(self) -> Self:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
-        self.events.close()
+        if self.events is not None:
+            self.events.close()
 
-    def step(self, step: int, epoch: int, nats: float, examples: int, seconds: float, lr: float) -> None:
+    def step(self, step: int, nats: float, examples: int, seconds: float, lr: float) -> None:
         """Take in a finished step."""
         self.nats, self.seconds = self.nats + nats, self.seconds + seconds
         self.count, self.seen = self.count + 1, self.seen + examples
         if step % self.every == 0 or step == self.steps:
             mean, speed = self.nats / self.count, self.seen / self.seconds
-            self.train = f"{self.shown(mean)} {speed:.3g} {self.examples}/s"
-            self.record(step, epoch, "train", nats=mean, lr=lr, examples_per_second=speed)
+            self.train = f"{self.shown(mean)} {speed:,.0f} {self.examples}/s"
+            self.record(step, "train", nats=mean, lr=lr, examples_per_second=speed)
             self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0
         self.bar.update(self.task, completed=step, figures=f"{self.train} {self.valid}")
 
-    def validation(self, step: int, epoch: int, nats: float, best: bool) -> None:
+    def validation(self, step: int, nats: float, best: bool) -> None:
         """Take in a validation."""
         self.valid = f"valid {self.shown(nats)}"
-        self.record(step, epoch, "valid", nats=nats, best=best)
+        self.record(step, "valid", nats=nats, best=best)
         if not self.console.is_terminal:
             self.say(f"step {step}/{self.steps}: train {self.train}, {self.valid}{' (best)' if best else ''}")
 
-    def skipped(self, step: int, epoch: int, why: str) -> None:
+    def skipped(self, step: int, why: str) -> None:
         """Take in a step that was skipped."""
         self.say(f"step {step} was skipped: {why}")
-        self.record(step, epoch, "train", skipped=why)
+        self.record(step, "train", skipped=why)
 
     def say(self, text: str) -> None:
         """Print a line on stderr, above the bar."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if self.folder is not None:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def record(self, step: int, epoch: int, split: str, **values: Any) -> None:
+    def record(self, step: int, split: str, **values: Any) -> None:
         """Append a line to `metrics.jsonl`, and the numbers of it to the events."""
+        if self.folder is None or self.events is None:
+            return
         if "nats" in values and self.variables is not None:
             values["bits_per_dim"] = values["nats"] / (self.variables * math.log(2))
         finite = {name: value if plain(value) else None for name, value in values.items()}
-        record = {"step": step, "epoch": epoch, "split": split, **finite}
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise OSError(f"cannot write {self.path}: {error.strerror}; the last checkpoint is intact") from error
+        append(
+            self.folder / METRICS,
+            record := {"step": step, "epoch": (step - 1) // self.per_epoch, "split": split, **finite},
+        )
         for name, value in values.items():
             if isinstance(value, float):
                 self.events.add_scalar(f"{split}/{name}", value, step)
         if self.on_progress is not None:
             self.on_progress(record)
 
+    def pictures(self, step: int, restore: Restore, x: Tensor) -> None:
+        """Write samples as a picture."""
+        if self.folder is not None:
+            path = self.folder / "samples" / f"step-{step:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            restore.save(x, path)
+
     def shown(self, nats: float) -> str:
         """Return a likelihood in the unit that is shown."""
         return f"{nats:.3f} nats" if self.variables is None else f"{nats / (self.variables * math.log(2)):.3f} bits/dim"
+
+
+def drawable(model: Model, data: Data) -> bool:
+    """Return whether samples can be drawn without being told a context, and seen."""
+    unaided = model.conditioner is None or isinstance(model.conditioner, OneHot)
+    return isinstance(data.restore, Pictures) and unaided
+
+
+def drawn(model: Model, n: int, seed: int) -> Tensor:
+    """Return samples, of all classes in turn where there are classes."""
+    context = None
+    if isinstance(model.conditioner, OneHot):
+        context = torch.arange(n, device=model.device) % model.conditioner.classes
+    return model.sample(n, context, generator=torch.Generator().manual_seed(seed))
+
+
+def events(folder: Path, done: int) -> "SummaryWriter":
+    """Return what writes TensorBoard events, after dropping the lines of `metrics.jsonl` of steps later than `done`."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    cut(folder / METRICS, done)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+
+def append(path: Path, record: Record) -> None:
+    """Append a line to a file."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}; the last checkpoint is intact") from error
 
 
 def plain(value: Any) -> bool:

@@ -18,8 +18,6 @@ from ancestral.checkpoint import CONFIG, load_weights, read_config, read_json, r
 from ancestral.data import Data
 from ancestral.model import Model
 
-BETAS = (0.9, 0.999)
-
 
 @dataclass
 class Counters:
@@ -57,14 +55,13 @@ class State:
         model: what is trained.
         average: the same model with averaged weights (an exponential moving average).
         best: the averaged weights of the best validation; None before the first.
-        optimizer: Adam.
+        optimizer: of all the model's parameters.
         counters: the numbers.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.Adam(model.parameters(), betas=BETAS)
         self.best: dict[str, Tensor] | None = None
         self.counters = Counters()
 
@@ -82,13 +79,12 @@ class State:
         return self.average.state_dict() if self.best is None else self.best
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name, not copied."""
+        """Return the present tensors by name, not copied."""
         names = [name for name, _ in self.model.named_parameters()]
         moments = self.optimizer.state_dict()["state"]
         return {
             **prefixed("model", self.model.state_dict()),
             **prefixed("average", self.average.state_dict()),
-            **prefixed("best", self.best or {}),
             **{f"optimizer.{names[i]}.{key}": m for i, of in moments.items() for key, m in of.items()},
         }
 
@@ -96,7 +92,6 @@ class State:
         """Take over what `tensors` returned, as copies; `source` says in errors where it comes from."""
         load_weights(self.model, without("model", tensors), source)
         load_weights(self.average, without("average", tensors), source)
-        self.best = cloned(without("best", tensors)) or None
         self.load_optimizer(without("optimizer", tensors))
 
     def load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
@@ -127,7 +122,7 @@ def cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_state(folder: Path, state: State) -> None:
     """Write what resuming needs into `training/`; the state before stays valid until all is written."""
     name = f"step-{state.counters.step:08d}.safetensors"
-    write_tensors(folder / "training" / name, state.tensors())
+    write_tensors(folder / "training" / name, {**state.tensors(), **prefixed("best", state.best or {})})
     write_json(folder / "training" / "state.json", {"tensors": name, **asdict(state.counters)})
     for old in (folder / "training").glob("step-*.safetensors"):
         if old.name != name:
@@ -146,7 +141,9 @@ def read_state(folder: Path, state: State) -> None:
         raise FileNotFoundError(f"{folder} holds a model but no training/state.json: there is nothing to resume")
     numbers = read_json(path)
     tensors = folder / "training" / str(numbers.pop("tensors", ""))
-    state.load(read_tensors(tensors), str(tensors))
+    held = read_tensors(tensors)
+    state.load(held, str(tensors))
+    state.best = {name: tensor.to(state.model.device) for name, tensor in without("best", held).items()} or None
     try:
         state.counters = Counters(**numbers)
     except TypeError as error:

@@ -101,6 +101,8 @@ def outcome(number: int, name: str, check: "Callable[[Model], str]", model: Mode
             return Check(number, name, "not applicable", f"because {reason}")
         except AssertionError as failure:
             return Check(number, name, "failed", str(failure))
+        except Exception as crash:  # a model that crashes breaks the contract as well
+            return Check(number, name, "failed", f"{type(crash).__name__}: {crash}")
 
 
 # --- instances and data ------------------------------------------------------------------------------------------
@@ -117,10 +119,11 @@ def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:
 
 
 def randomized(model: Model) -> Model:
-    """Draw every parameter, biases too, at a scale that keeps activations of order one."""
+    """Draw every parameter, biases too, at a scale that keeps activations, and unbounded samples, of order one."""
+    gain = 0.5 if model.likelihood.levels is None else 1.5
     with torch.no_grad():
         for p in model.parameters():
-            p.normal_(std=1.5 / math.sqrt(max(p.shape)) if p.dim() > 1 else 0.3)
+            p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else 0.3)
     return model
 
 

@@ -5,41 +5,38 @@ is stopped and resumed ends with the same weights. accelerate gives the device, 
 """
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, WEIGHTS, describe, versions, write_json, write_tensors
-from ancestral.conditioning import OneHot
 from ancestral.data import Data
-from ancestral.data.restore import Pictures
 from ancestral.evaluation import check_fit, per_example
-from ancestral.logs import Logs, Record
+from ancestral.launching import Interruption, accelerator_for
+from ancestral.logs import Logs, Record, drawable, drawn
 from ancestral.model import Model
 from ancestral.objectives import Loss, Objective, nll
+from ancestral.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, timed
 from ancestral.resuming import State, cloned, fingerprint, read_state, recorded, write_state
-from ancestral.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed
+from ancestral.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
 
 __all__ = ["Summary", "train"]
 
+LR = 2e-3
+BETAS = (0.9, 0.999)
 CLIP = 1.0  # norm of the gradient of nats per variable, which is about half of this in healthy training
 PATIENCE = 5  # validations without a better one, of 20
 MOST_SKIPS, MOST_RETURNS = 5, 3  # steps skipped in a row before a return, returns before giving up
 VALIDATED = 2000  # examples, at most
 DRAWN = 16  # samples of a picture
 INTERVAL = 60  # seconds between two checkpoints
-EXAMPLES = 500_000  # seen by a run without a limit, within 20 to 200 epochs
 MARGIN, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for, when a slow run is ended
 
 
@@ -117,19 +114,269 @@ def train(
         ValueError: an argument is wrong or does not fit the data or the run; or training diverges again and again.
         OSError: something cannot be written; the last checkpoint is intact.
     """
-    begin = time.perf_counter()
-    asked = {"epochs": epochs, "steps": steps, "minutes": minutes, "batch_size": batch_size, "lr": lr}
-    settings = {"loss": getattr(loss, "__qualname__", str(loss)), **asked, "precision": str(precision), "seed": seed}
-    check_settings(asked, seed)
-    check_fit(model, data, *(split for split in ("train", "valid") if split == "train" or len(data.split(split))))
+    clock = Clock()
+    limits = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    sizes = {"batch_size": batch_size, "lr": lr}
+    check_limits(limits, sizes, seed)
+    check_fit(model, data, "train", *(["valid"] if len(data.split("valid")) else []))
     accelerator = accelerator_for(device, str(precision))
-    given = {name: value for name, value in settings.items() if value is not None}
-    facts = {"fingerprint": fingerprint(data), **data.describe()}
-    before = recorded(Path(out), {"model": describe(model), "data": facts, "training": given}, resume)
+    fixed = {"loss": getattr(loss, "__qualname__", str(loss)), "precision": str(precision), "seed": seed}
+    training = {**{name: value for name, value in {**limits, **sizes}.items() if value is not None}, **fixed}
+    described = {"model": describe(model), "data": {**data.describe(), "fingerprint": fingerprint(data)}}
+    before = recorded(Path(out), {**described, "training": training}, resume)
     accelerator.wait_for_everyone()  # no process writes before all have looked
-    record = {"model": describe(model), "data": facts, "training": with_defaults(settings, data), **(config or {})}
-    run = Run(model, data, Path(out), loss, accelerator, {**(before or record), "versions": versions()}, begin)
+    defaults = {**dict.fromkeys(limits), "batch_size": default_batch(len(data.split("train"))), "lr": LR}
+    fresh = {**described, "training": {**defaults, **training}}
+    run = Run(model, data, Path(out), loss, accelerator, {**(before or fresh), **(config or {})}, clock)
     with Interruption() as stop:
-        run.prepare(on_progress, resume)
-        run.go(stop)
-    return run.finished(interrupted=stop.asked)
+        run.prepare(resume)
+        run.go(stop, on_progress)
+    return run.finish()
+
+
+class Update(NamedTuple):
+    """What a step came to, in all processes together.
+
+    Attributes:
+        nats: mean loss of the batch.
+        norm: of the gradient of nats per variable, before it was clipped.
+        examples: of the batch.
+        seconds: it took.
+        asked: whether a process was asked to stop.
+        late: whether the time is over.
+    """
+
+    nats: float
+    norm: float
+    examples: int
+    seconds: float
+    asked: bool
+    late: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights were changed."""
+        return math.isfinite(self.nats) and math.isfinite(self.norm)
+
+
+class Run:
+    """One call of `train`: the loop is `go`; `update`, `skip`, `validate`, `draw` and `save` are its parts."""
+
+    def __init__(
+        self,
+        model: Model,
+        data: Data,
+        folder: Path,
+        loss: Loss,
+        accelerator: Accelerator,
+        config: dict[str, Any],
+        clock: Clock,
+    ) -> None:
+        self.data, self.folder, self.accelerator, self.config, self.clock = data, folder, accelerator, config, clock
+        self.settings: dict[str, Any] = config["training"]
+        self.batches = Batches(len(data.split("train")), self.settings["batch_size"], self.settings["seed"])
+        self.valid = data.limited("valid", VALIDATED) if len(data.split("valid")) else None
+        self.variables = math.prod(data.shape)
+        self.draws = accelerator.is_main_process and drawable(model, data)
+        weights = model.to(accelerator.device).train().parameters()
+        decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
+        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay)
+        self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
+        self.state = State(model, optimizer)  # now that all processes have the weights of the first
+        self.good: dict[str, Tensor] = {}  # the last good state
+
+    @property
+    def schedule(self) -> Schedule:
+        """The rates of the run, once its length is fixed."""
+        return Schedule(self.settings["planned_steps"], self.settings["lr"])
+
+    def prepare(self, resume: bool) -> None:
+        """Take over the state of a run that is resumed; fix the number of steps where it is not fixed."""
+        if resume:
+            read_state(self.folder, self.state)
+        self.clock.before = self.state.counters.seconds
+        if "planned_steps" not in self.settings:
+            self.settings["planned_steps"] = self.planned_steps()
+        self.good = cloned(self.state.tensors())
+        self.save()
+
+    def go(self, stop: Interruption, on_progress: Callable[[Record], None] | None) -> None:
+        """Train until the schedule, the user or the validation ends it."""
+        counters, schedule = self.state.counters, self.schedule
+        with self.logs(on_progress) as logs:
+            while counters.step < schedule.steps and not counters.over:
+                step, counters.step = counters.step, counters.step + 1
+                rate = schedule.rate(step) * counters.slowdown
+                update = self.update(step, rate, stop.asked)
+                if update.finite:
+                    counters.in_a_row = 0
+                    self.state.update_average(schedule.decay(step))
+                    logs.step(counters.step, update.nats, update.examples, update.seconds, rate)
+                else:
+                    self.skip(update, logs)
+                if schedule.validation(counters.step) or update.late:
+                    self.validate(logs)
+                if update.asked:
+                    break
+                if time.perf_counter() - self.saved > INTERVAL:
+                    self.save()
+            self.save()
+
+    def update(self, step: int, lr: float, asked: bool = False) -> Update:
+        """Change the weights by one batch, of which every process takes its share, if all is finite."""
+        begin, world, rank = time.perf_counter(), self.accelerator.num_processes, self.accelerator.process_index
+        torch.manual_seed(mixed(self.settings["seed"], step, rank))
+        epoch, index = self.batches.at(step)
+        x, context = self.batch(index.tensor_split(world)[rank], epoch)
+        self.optimizer.zero_grad()
+        loss = self.objective(x, context, step).sum()
+        self.accelerator.backward(loss * (world / (len(index) * self.variables)))  # processes average gradients
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), CLIP)
+        told = torch.stack(
+            [loss.detach(), norm / world, *loss.new_tensor([asked, self.clock.late(self.settings["minutes"])])]
+        )
+        nats, norm, asked, late = self.accelerator.reduce(told).tolist()
+        if math.isfinite(nats) and math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+        return Update(nats / len(index), norm, len(index), time.perf_counter() - begin, asked > 0, late > 0)
+
+    def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Return training examples and their context on the device."""
+        x, labels = self.data.batch("train", index, epoch)
+        if self.state.model.conditioner is None or labels is None:
+            return x.to(self.accelerator.device), None
+        return x.to(self.accelerator.device), labels.to(self.accelerator.device)
+
+    def skip(self, update: Update, logs: Logs) -> None:
+        """Count a step that changed nothing; after several in a row go back to the last good state, with half the rate.
+
+        Raises:
+            ValueError: that was done several times, in vain.
+        """
+        counters = self.state.counters
+        counters.skipped, counters.in_a_row = counters.skipped + 1, counters.in_a_row + 1
+        logs.skipped(counters.step, f"the {'gradient' if math.isfinite(update.nats) else 'loss'} is not finite")
+        if counters.in_a_row < MOST_SKIPS:
+            return
+        self.state.load(self.good, "the last good state")
+        counters.in_a_row, counters.returns, counters.slowdown = 0, counters.returns + 1, counters.slowdown / 2
+        if counters.returns > MOST_RETURNS:
+            self.save()
+            raise ValueError(
+                f"training diverges: {counters.skipped} steps were not finite, {MOST_RETURNS} times with a lower rate; "
+                f"look at the data, or give a lower lr than {self.settings['lr']:g}"
+            )
+        logs.say(f"back to the last good state, with {counters.slowdown:g} of the rate")
+
+    def validate(self, logs: Logs) -> None:
+        """Keep the averaged weights if they are the best so far; stop where they have long been worse."""
+        counters = self.state.counters
+        if not counters.in_a_row:
+            self.good, counters.returns = cloned(self.state.tensors()), 0
+        if self.valid is None:
+            return
+        nats = self.valid_nats()
+        better = math.isfinite(nats) and (counters.best_nats is None or nats < counters.best_nats)
+        counters.worse += 1
+        if better:
+            counters.best_step, counters.best_nats, counters.worse = counters.step, nats, 0
+            self.state.keep_best()
+        unlimited = self.settings["steps"] is None and self.settings["minutes"] is None
+        counters.over |= unlimited and counters.worse >= PATIENCE
+        logs.validation(counters.step, nats, better)
+        if self.schedule.validation(counters.step) in DRAWS and self.draws:
+            logs.pictures(counters.step, self.data.restore, self.drawn())
+
+    def drawn(self) -> Tensor:
+        """Return samples of the averaged weights."""
+        return drawn(self.state.average, DRAWN, mixed(self.settings["seed"], self.state.counters.step))
+
+    def valid_nats(self) -> float:
+        """Return the loss of the averaged weights on the valid part, or on a seeded choice of it."""
+        average = self.state.average
+        assert self.valid is not None
+        return -per_example(average.log_prob, average, self.data, "valid", self.valid).mean().item()
+
+    def save(self) -> None:
+        """Write a checkpoint, and the model as it would be if training ended here."""
+        self.state.counters.seconds, self.saved = self.clock.elapsed(), time.perf_counter()
+        if self.accelerator.is_main_process:
+            write_state(self.folder, self.state)
+            write_tensors(self.folder / WEIGHTS, self.state.result())
+            result = asdict(self.summary(interrupted=not self.ended))
+            write_json(self.folder / CONFIG, {**self.config, "result": result, "versions": versions()})
+
+    def planned_steps(self) -> int:
+        """Return for how many steps this run is."""
+        if self.settings["steps"] is not None:
+            return int(self.settings["steps"])
+        if self.settings["minutes"] is not None:
+            return self.measured_steps(60 * self.settings["minutes"])
+        epochs = self.settings["epochs"] or default_epochs(self.batches.examples)
+        return int(epochs * self.batches.per_epoch)
+
+    def measured_steps(self, seconds: float) -> int:
+        """Return how many steps fit into so many seconds since the call of `train`, with all that goes with them.
+
+        Steps at a rate of zero are timed; afterwards everything is as before.
+        """
+        before = cloned(self.state.tensors())
+        timed(lambda: self.update(0, lr=0.0))  # the first one is slower
+        first = timed(lambda: self.update(1, lr=0.0))
+        count = self.agreed(min(50, max(3, int(0.02 * seconds / first))))
+        step = timed(lambda: [self.update(i, lr=0.0) for i in range(count)]) / count
+        self.state.load(before, "the state before")
+        around = VALIDATIONS * timed(self.valid_nats) if self.valid is not None else 0.0
+        around += len(DRAWS) * timed(self.drawn) if self.draws else 0.0
+        around += (2 + seconds / INTERVAL) * timed(self.save)
+        return self.agreed(max(1, int((PLANNED * seconds - self.clock.elapsed() - around) / step)))
+
+    def agreed(self, number: int) -> int:
+        """Return the first process's number, in all processes."""
+        return int(broadcast_object_list([number])[0])
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state.counters.over or self.state.counters.step >= self.settings.get("planned_steps", 1)
+
+    def logs(self, on_progress: Callable[[Record], None] | None) -> Logs:
+        """Return what tells of the run; it is silent in all processes but the first."""
+        discrete = self.data.levels is not None
+        return Logs(
+            self.folder if self.accelerator.is_main_process else None,
+            self.settings["planned_steps"],
+            self.state.counters.step,
+            self.batches.per_epoch,
+            self.variables if discrete else None,
+            "images" if len(self.data.shape) == 3 else "examples",
+            on_progress,
+        )
+
+    def summary(self, interrupted: bool) -> Summary:
+        """Return what the run has come to so far."""
+        counters, discrete = self.state.counters, self.data.levels is not None
+        bits = None
+        if discrete and counters.best_nats is not None:
+            bits = counters.best_nats / (self.variables * math.log(2))
+        return Summary(
+            steps=counters.step,
+            epochs=counters.step / self.batches.per_epoch,
+            seconds=counters.seconds,
+            parameters=sum(p.numel() for p in self.state.model.parameters()),
+            best_step=counters.best_step or counters.step,
+            valid_nats=counters.best_nats,
+            valid_bits_per_dim=bits,
+            interrupted=interrupted,
+            stopped_early=counters.over,
+            skipped=counters.skipped,
+        )
+
+    def finish(self) -> Summary:
+        """Put the result into the model, and say what the run came to."""
+        self.accelerator.wait_for_everyone()
+        self.state.model.load_state_dict(self.state.result())
+        self.state.model.eval()
+        return self.summary(interrupted=not self.ended)

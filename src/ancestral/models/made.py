@@ -193,7 +193,7 @@ class MADE(Model):
             return super().complete(x, known, context, proposals=proposals, generator=generator)
         self.check_known(x, known)
         context = self.check_context(context, len(x))
-        out = x.clone()
+        out = self.empty(len(x), self.shape)
         patterns, group = known.flatten(1).unique(dim=0, return_inverse=True)
         for g, pattern in enumerate(patterns):
             rows = (group == g).nonzero().squeeze(1)

@@ -1,5 +1,5 @@
 """What a person looks at: pictures of samples and completions, proofs in words, report.html."""
 
-from ancestral.report.page import write_report
+from ancestral.report.contents import write_report
 
 __all__ = ["write_report"]

@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 
 from ancestral.checkpoint import replacing
-from ancestral.data import Restore
+from ancestral.data import Data, Restore
 from ancestral.data.restore import Pictures, Table
 from ancestral.report.known import picture_of
 from ancestral.report.pictures import in_rows, save_png
 from ancestral.runs import Run
 
-__all__ = ["check_out", "check_picture", "completed", "drawn", "labels_for", "originals", "save_draws"]
+__all__ = ["check_out", "check_picture", "completed", "drawn", "labels_for", "originals", "save_draws", "varied"]
 
 AT_ONCE = 512  # examples
 SHOWN = 8  # pictures that are completed by default
+CHOSEN_FROM = 500  # examples
 
 SUFFIXES: dict[type[Restore], tuple[str, ...]] = {Pictures: (".png",), Table: (".csv",)}
 ARRAYS = (".npz", ".npy")
@@ -63,7 +64,7 @@ def save_draws(x: Tensor, labels: Tensor | None, restore: Restore, path: Path) -
         several = labels is not None and len(labels.unique()) > 1
         save_png(in_rows(restore(x), labels.tolist() if several else None), path)
     elif path.suffix.lower() == ".npz" and labels is not None:
-        array = restore(x) if isinstance(restore, Table) else x.numpy()
+        array = restore(x) if isinstance(restore, Table) else x.short().numpy()
         with replacing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, x=array, x_label=labels.numpy())
     else:
@@ -77,14 +78,31 @@ def originals(run: Run, picture: Path | None = None, context: str | None = None)
         ValueError: the model is conditional, and the class of the file is not said.
     """
     if picture is None:
-        data = run.data()
-        x, labels = data.batch("test", data.limited("test", SHOWN))
+        x, labels = varied(run.data(), SHOWN)
         if context is not None:
             labels = torch.full((len(x),), run.label(context))
         return x, None if run.classes is None else labels
     if context is None and run.classes is not None:
         raise ValueError(f"--input {picture}: name its class with --context, one of {', '.join(run.classes)}")
     return picture_of(picture, run), None if context is None else torch.tensor([run.label(context)])
+
+
+def varied(data: Data, n: int) -> tuple[Tensor, Tensor | None]:
+    """Return n examples of the test part and their labels: of every class in turn, where there are labels.
+
+    Raises:
+        ValueError: the test part is empty.
+    """
+    labels = data.split("test").labels
+    if not len(data.split("test")):
+        raise ValueError(f"{data.name} has no test part to take pictures from: give one with --input IMAGE")
+    if labels is None:
+        return data.batch("test", data.limited("test", n))
+    index = data.limited("test", CHOSEN_FROM)
+    mine = labels[index]
+    earlier = (mine[:, None] == mine).tril(-1).sum(1)  # examples of the same class
+    in_turn = (earlier * (mine.max() + 1) + mine).argsort()
+    return data.batch("test", index[in_turn[:n]])
 
 
 def completed(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["bars", "curves", "field_picture", "heat", "matrix_picture", "png_of", "svg_of"]
+__all__ = ["bars", "curves", "example_maps", "field_picture", "heat", "matrix_picture", "png_of", "svg_of"]
 
 INK = "#1f2328"
 BLUE, ORANGE, GREEN, RED, GREY = "#3f7fbf", "#d9822b", "#3f9f6f", "#c8384e", "#9aa4ae"
@@ -82,7 +82,7 @@ def svg_of(fig: "Figure", name: str) -> str:
 def png_of(fig: "Figure") -> bytes:
     """Return a figure as the content of a PNG file, on white."""
     content = io.BytesIO()
-    fig.savefig(content, format="png", dpi=150, facecolor="white")
+    fig.savefig(content, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.15)
     return content.getvalue()
 
 
@@ -104,15 +104,29 @@ def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel:
 
 
 @styled
-def heat(panels: Mapping[str, NDArray[Any]], label: str, largest: float | None = None) -> "Figure":
-    """Draw maps (H, W) side by side under their titles, in one scale of colours from 0 on."""
-    fig, axes = figure(1.7 * len(panels) + 0.9, 2.1 if len(panels) > 1 else 2.6, len(panels))
-    top = largest or max(float(np.nanmax(x)) for x in panels.values()) or 1.0
-    for ax, (title, x) in zip(axes, panels.items(), strict=True):
-        image = ax.imshow(x, cmap="viridis", vmin=0, vmax=top, interpolation="nearest")
-        ax.set_title(title)
-        bare(ax)
-    fig.colorbar(image, ax=axes, label=label, shrink=0.9)
+def heat(values: NDArray[Any], label: str) -> "Figure":
+    """Draw a map (H, W) in colours from 0 on."""
+    fig, (ax,) = figure(4, 3)
+    image = ax.imshow(values, cmap="viridis", vmin=0, interpolation="none")
+    bare(ax)
+    fig.colorbar(image, ax=ax, label=label)
+    return fig
+
+
+@styled
+def example_maps(pictures: Sequence[NDArray[Any]], maps: NDArray[Any], label: str) -> "Figure":
+    """Draw pictures, and below each its map; pictures (H, W) or (H, W, 3), maps (N, H, W) in one scale of colours."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(7, 2.5), layout="constrained")
+    axes = fig.subplots(2, len(pictures), squeeze=False)
+    top = np.quantile(maps, 0.995)  # one pixel that nobody could foresee would leave all others dark
+    for column, shades, values in zip(axes.T, pictures, maps, strict=True):
+        column[0].imshow(shades, cmap="gray", interpolation="none")
+        image = column[1].imshow(values, cmap="viridis", vmin=0, vmax=top, interpolation="none")
+        for ax in column:
+            bare(ax)
+    fig.colorbar(image, ax=axes, label=label, extend="max" if maps.max() > top else "neither")
     return fig
 
 

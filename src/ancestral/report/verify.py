@@ -4,6 +4,9 @@ A copy with random weights in double precision proves that nothing leaks, whatev
 shows what they make of it: which pixels a pixel really sees, that each factor sums to one, that the walk agrees.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -68,13 +71,25 @@ def verified(run: Run) -> Verdict:
     """Check the contract of the run's model, and the trained model on a few examples of its test data."""
     from ancestral.testing import outcomes
 
-    contract = [Finding(check.name, check.status, check.detail) for check in outcomes(run.model)]
+    with quiet():
+        contract = [Finding(check.name, check.status, check.detail) for check in outcomes(run.model)]
     x, context, examples = examples_of(run)
     walk = walked(run.model, x, context)
     field, numbers, fig = field_findings(run, x, context, walk)
     numbers |= {"log_sum": walk.log_sum, "walk_difference": walk.difference, "factors": walk.factors}
     trained = [sums(walk), agrees(walk), *field]
     return Verdict(contract, trained, examples, numbers, None if fig is None else png_of(fig))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what the library says of the small copies from the user."""
+    log = logging.getLogger("ancestral")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def examples_of(run: Run) -> tuple[Tensor, Tensor | None, str]:

@@ -1,0 +1,250 @@
+"""What report.html says of a run: one function a section, each HTML or nothing."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral import __version__
+from ancestral.checkpoint import read_json, replacing
+from ancestral.data import Data
+from ancestral.data.restore import Pictures
+from ancestral.report.draws import completed, drawn, labels_for, varied
+from ancestral.report.figures import bars, curves, example_maps, heat, svg_of
+from ancestral.report.known import known_part
+from ancestral.report.page import details, page, paragraph, picture, section, table
+from ancestral.report.pictures import completions, in_rows, png, rgb
+from ancestral.report.words import citation, evaluation_rows, shown, summary_line
+from ancestral.runs import Run
+
+__all__ = ["write_report"]
+
+SAMPLES, OF_A_CLASS = 64, 8
+COMPLETED, TIMES = 6, 8  # pictures, and completions of each
+MEASURED = 1000  # examples of the map of bits
+BATCH = 16  # of the timings
+WIDEST = 200  # columns of a table that are drawn
+NATS = {"nats": 1.0, "bits": math.log(2)}  # of a unit
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html into the folder of a run, and return its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    data, missing = data_of(run)
+    sections = [
+        likely(run),
+        training(run),
+        samples(run),
+        completing(run, data),
+        bits(run, data),
+        verification(run),
+        timings(run, data),
+        facts(run),
+    ]
+    foot = f"Written by ancestral {__version__} on {datetime.now():%Y-%m-%d %H:%M}."
+    path = run.folder / "report.html"
+    with replacing(path) as part:
+        part.write_text(page(f"{run.name} on {run.config['data']['source']}", lead(run, missing), sections, foot), "utf-8")
+    return path
+
+
+def data_of(run: Run) -> tuple[Data | None, str]:
+    """Return the data of a run; where it cannot be read any more, nothing and the reason."""
+    try:
+        return run.data(), ""
+    except (OSError, ValueError) as error:
+        return None, f"The data of this run cannot be read, so that parts of this report are missing: {error}"
+
+
+def lead(run: Run, missing: str) -> str:
+    """Return the paper, the size, and what is missing."""
+    paper = citation(type(run.model))
+    count = sum(p.numel() for p in run.model.parameters())
+    link = f'<a href="https://arxiv.org/abs/{paper.arxiv}">arXiv {paper.arxiv}</a>'
+    cited = f"“{escape(paper.title)}”, {escape(paper.authors)}, {link}. " if paper.arxiv else ""
+    given = "" if run.model.conditioner is None else ", conditioned on the label"
+    text = f'<p class="soft">{cited}{count:,} parameters{given}.</p>'
+    return text + (paragraph(missing) if missing else "")
+
+
+def likely(run: Run) -> str:
+    """Return the evaluations that were made, or how to make one."""
+    found = [read_json(path) for path in sorted(run.folder.glob("evaluation-*.json"))]
+    if not found:
+        return section("How likely", paragraph(f"Not evaluated yet: ancestral evaluate {run.folder}"))
+    parts = []
+    for evaluation in sorted(found, key=lambda e: (e["split"] != "test", e["split"])):
+        rows = evaluation_rows(run.name, evaluation)
+        parts += [paragraph(summary_line(evaluation)), table(("", "bits/dim", "nats"), rows, (1, 2), first=True)]
+    note = "± one standard error over examples. Bits/dim are nats / (D log 2) for D values; lower is better."
+    return section("How likely", *parts, paragraph(note, soft=True))
+
+
+def training(run: Run) -> str:
+    """Return the curves of training and validation."""
+    path = run.folder / "metrics.jsonl"
+    if not path.exists():
+        return ""
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    unit = "bits_per_dim" if any("bits_per_dim" in r for r in records) else "nats"
+    lines = {}
+    for split in ("train", "valid"):
+        points = [(r["step"], r[unit]) for r in records if r["split"] == split and r.get(unit) is not None]
+        if points:
+            lines[split] = ([x for x, _ in points], [y for _, y in points])
+    if not lines:
+        return ""
+    drawing = svg_of(curves(lines, "step", unit.replace("bits_per_dim", "bits/dim")), "curves")
+    return section("Training", picture(drawing, "valid is of the averaged weights", "curves of training and validation"))
+
+
+def samples(run: Run) -> str:
+    """Return samples, a row for each class."""
+    if not isinstance(run.restore, Pictures):
+        return ""
+    names = run.classes
+    labels = labels_for(run, SAMPLES if names is None else OF_A_CLASS * len(names))
+    x = drawn(run, SAMPLES if labels is None else len(labels), labels)
+    caption = "drawn from the model" if names is None else f"a row for each class: {', '.join(names)}"
+    content = png(in_rows(run.restore(x), None if labels is None else labels.tolist()))
+    return section("Samples", picture(content, caption, "samples of the model"))
+
+
+def completing(run: Run, data: Data | None) -> str:
+    """Return several completions of the same upper halves."""
+    if data is None or not isinstance(run.restore, Pictures) or not len(data.split("test")):
+        return ""
+    x, labels = varied(data, COMPLETED)
+    known = known_part("top", *run.model.shape[1:])
+    drawings = completed(run, x, known, None if run.classes is None else labels, TIMES)
+    content = png(completions(run.restore(x), known, [run.restore(row) for row in drawings]))
+    given = "" if run.classes is None else " and its label"
+    caption = f"a test picture, what the model was given of it{given}, and {TIMES} ways to go on"
+    return section("Completions", picture(content, caption, "completions of upper halves"))
+
+
+def bits(run: Run, data: Data | None) -> str:
+    """Return where the bits are: a map over the pixels, or a bar for each column."""
+    if data is None or not len(data.split("test")):
+        return ""
+    index = data.limited("test", MEASURED)
+    unit = "nats" if data.levels is None else "bits"
+    values = nats_of(run, *data.batch("test", index)) / NATS[unit]
+    if values.dim() == 4:
+        drawing = pixel_maps(run, data, values.sum(1), unit)
+    elif values.dim() == 2 and values.shape[1] <= WIDEST:
+        drawing = column_bars(run, values.mean(0), unit)
+    else:
+        return ""
+    return section(f"Where the {unit} are", drawing)
+
+
+@torch.no_grad()
+def nats_of(run: Run, x: Tensor, labels: Tensor | None) -> Tensor:
+    """Return -log p of each value given those before it, (N, *shape) float64 on the CPU."""
+    parts = []
+    for index in torch.arange(len(x)).split(128):
+        context = None if run.model.conditioner is None or labels is None else labels[index].to(run.model.device)
+        parts.append(-run.model.log_probs(x[index].to(run.model.device), context).cpu().double())
+    return torch.cat(parts)
+
+
+def pixel_maps(run: Run, data: Data, values: Tensor, unit: str) -> str:
+    """Return the mean map of the bits of each pixel, and those of some examples, values (N, H, W)."""
+    mean = svg_of(heat(values.mean(0).numpy(), f"{unit} of a pixel"), "mean")
+    parts = [picture(mean, f"mean over {len(values):,} test pictures", "map of the mean bits of each pixel")]
+    if isinstance(run.restore, Pictures):
+        x, labels = varied(data, COMPLETED)
+        maps = nats_of(run, x, labels).sum(1) / NATS[unit]
+        drawing = svg_of(example_maps([rgb(p) for p in run.restore(x)], maps.numpy(), f"{unit} of a pixel"), "examples")
+        parts.append(picture(drawing, "what surprised the model in single pictures", "maps of the bits of single pictures"))
+    return "\n".join(parts)
+
+
+def column_bars(run: Run, values: Tensor, unit: str) -> str:
+    """Return a bar for each column of a table, values (D,)."""
+    names = getattr(run.restore, "columns", None) or [str(i) for i in range(len(values))]
+    drawing = svg_of(bars(names, values.tolist(), f"{unit} of the column, given the columns before it"), "columns")
+    return picture(drawing, "mean over the test part", f"{unit} of each column")
+
+
+def verification(run: Run) -> str:
+    """Return what `ancestral verify` found, if it was run."""
+    path, drawing = run.folder / "verify.json", run.folder / "verify.png"
+    if not path.exists():
+        return section("Verified", paragraph(f"Not verified yet: ancestral verify {run.folder}"))
+    found = read_json(path)
+    parts = []
+    if drawing.exists():
+        parts.append(picture(drawing.read_bytes(), "measured on the trained model", "receptive field", smooth=True))
+    for title, kind in (("the trained model", "trained"), ("small copies with random weights", "contract")):
+        rows = [(f["name"], f["status"], f["detail"]) for f in found[kind]]
+        parts.append(table((title, "", ""), rows))
+    return section("Verified", *parts)
+
+
+@torch.no_grad()
+def timings(run: Run, data: Data | None) -> str:
+    """Return how long a parallel pass and a sampled batch take, here and now, and how fast training was."""
+    labels = labels_for(run, BATCH)
+    context = None if labels is None else labels.to(run.model.device)
+    x = drawn(run, BATCH, labels).to(run.model.device)
+    one = min(seconds(lambda: run.model.log_prob(x, context)) for _ in range(3))
+    walk = seconds(lambda: drawn(run, BATCH, labels))
+    naive = f"{math.prod(run.model.shape):,}"
+    rows = [
+        (f"a parallel pass of {BATCH} examples", f"{1000 * one:.3g} ms", rate(BATCH / one), "1"),
+        (f"{BATCH} samples", f"{1000 * walk:.3g} ms", rate(BATCH / walk), f"{walk / one:.2g}"),
+        ("as many by a naive sampler: a pass for each value", "", "", naive),
+    ]
+    if speeds := speeds_of(run):
+        rows.append(("training, when it ran", "", rate(float(np.median(speeds))), ""))
+    where = f"now, on {run.model.device}, threads: {torch.get_num_threads()}"
+    return section("Timings", table((where, "time", "examples/s", "parallel passes"), rows, (1, 2, 3)))
+
+
+def rate(value: float) -> str:
+    """Return a number in three digits: 1,680 and 0.0123."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def speeds_of(run: Run) -> list[float]:
+    """Return the speeds that training recorded, in examples a second."""
+    path = run.folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [s for line in lines if (s := json.loads(line).get("examples_per_second")) is not None]
+
+
+def seconds(compute: Callable[[], Any]) -> float:
+    """Return how long something takes."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    compute()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def facts(run: Run) -> str:
+    """Return the arguments of the model, the data, and how it was trained."""
+    data = run.config["data"]
+    arguments = [(name, shown(value)) for name, value in run.model.arguments.items()]
+    counts = ", ".join(f"{count:,} {name}" for name, count in data["counts"].items())
+    options = [(name, shown(value)) for name, value in data["options"].items() if value]
+    about = [("source", data["source"]), ("examples", counts), ("levels", shown(data["levels"])), *options]
+    about += [("note", note) for note in data["notes"]]
+    settings = {**run.config.get("training", {}), **run.config.get("versions", {})}
+    parts = [f"<h3>{title}</h3>{details(rows)}" for title, rows in (("Model", arguments), ("Data", about))]
+    return section("What it is", *parts, f"<h3>Training</h3>{details([(k, shown(v)) for k, v in settings.items()])}")

@@ -1,0 +1,304 @@
+"""The engine: sources, completion by proposals, sequences, compiled steps."""
+
+import logging
+import math
+
+import pytest
+import torch
+
+from ancestral.causal import CausalConv1d, Cursor
+from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
+from ancestral.models import MODELS
+from ancestral.testing import every_x, randomized, tiny
+from ancestral.walk import Factor, Observe, Sample, drive, sequence_walk, shift_right, with_ones
+
+
+def spaces():
+    return [(name, {"made": (6,), "gated-pixelcnn": (1, 2, 3)}[name]) for name in MODELS]
+
+
+def probabilities(model):
+    x = every_x(model.likelihood.levels, model.shape)
+    with torch.no_grad():
+        return x, model.log_prob(x).exp()
+
+
+def index_of(x, levels):
+    return (x.flatten(1) * levels ** torch.arange(x[0].numel() - 1, -1, -1)).sum(1)
+
+
+def chi_square(samples, p, levels):
+    """Pearson's statistic in standard deviations of its distribution."""
+    counts = torch.bincount(index_of(samples, levels), minlength=len(p)).double()
+    expected = p * len(samples)
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    freedom = len(p) - 1
+    return (statistic - freedom) / math.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize(("name", "shape"), spaces())
+def test_frequencies_of_samples_match_enumerated_probabilities(name, shape):
+    model = randomized(tiny(name, shape=shape).double())
+    _, p = probabilities(model)
+    assert chi_square(model.sample(20000), p, 2) < 5
+
+
+@pytest.mark.parametrize(("name", "shape"), spaces())
+def test_temperature_zero_gives_the_mode_of_every_factor(name, shape):
+    model = randomized(tiny(name, shape=shape, likelihood=Categorical(3)).double())
+    sample = model.sample(1, temperature=0)
+    greedy = []
+
+    def mode(factor: Factor) -> torch.Tensor:
+        greedy.append(factor.p.log_pmf().argmax(-1))
+        return greedy[-1]
+
+    assert torch.equal(drive(model.walk(1), mode), sample)
+    assert torch.equal(model.sample(1, temperature=1e-8), sample)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_valid_levels(name):
+    model = randomized(tiny(name, likelihood=DiscretizedLogisticMixture(5, 2)))
+    x = model.sample(16)
+    assert x.dtype == torch.int64
+    assert x.shape == (16, *model.shape)
+    assert 0 <= x.min() <= x.max() <= 4
+    assert model.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_observe_keeps_what_it_saw(name):
+    model = tiny(name)
+    x = model.sample(3)
+    source = Observe(x)
+    drive(model.walk(3), source)
+    assert len(source.log_probs) == math.prod(model.shape)
+    assert all(log_p.shape == (3,) for log_p in source.log_probs)
+    torch.testing.assert_close(source.log_prob(), model.log_prob(x).detach())
+
+
+def test_the_walk_leaves_gradients_as_they_were():
+    model = tiny("gated-pixelcnn")
+    walk = model.walk(1)
+    factor = next(walk)
+    assert torch.is_grad_enabled()
+    assert not factor.p.log_pmf().requires_grad
+    walk.close()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_same_generator_gives_the_same_sample(name):
+    model = tiny(name)
+    one, two = (model.sample(2, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, model.sample(2, generator=torch.Generator().manual_seed(6)))
+
+
+def test_any_size_at_call_time():
+    model = tiny("gated-pixelcnn", shape=(1, 8, 8))
+    for shape in ((1, 1, 1), (1, 3, 11), (1, 13, 2)):
+        x = model.sample(2, shape=shape)
+        assert x.shape == (2, *shape)
+        source = Observe(x)
+        drive(model.walk(2, shape=shape), source)
+        torch.testing.assert_close(source.log_prob(), model.log_prob(x).detach())
+
+
+# --- completion
+
+
+def late_known(model):
+    """Known values at the end, unknown ones before: the hard case for a fixed order."""
+    known = torch.zeros(1, *model.shape, dtype=torch.bool)
+    known.flatten(1)[0, -2:] = True
+    x = torch.zeros(1, *model.shape, dtype=torch.long)
+    x.flatten(1)[0, -1] = 1
+    return x, known
+
+
+@pytest.mark.parametrize(("name", "shape"), spaces())
+def test_one_proposal_says_what_it_ignores(name, shape, caplog):
+    model = tiny(name, shape=shape)
+    x, known = late_known(model)
+    with caplog.at_level(logging.WARNING, "ancestral"):
+        model.complete(x, known)
+    assert "not taken into account" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "ancestral"):
+        model.complete(x, ~known)  # known values first
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("name", "shape"), spaces())
+def test_proposals_approach_the_conditional(name, shape, caplog):
+    """With many proposals completions follow p(unknown | known), late known values included."""
+    model = randomized(tiny(name, shape=shape).double())
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(2)
+    x, known = late_known(model)
+    points, p = probabilities(model)
+    agrees = (points == x).flatten(1)[:, known.flatten()].all(1)
+    n = 4000
+    with caplog.at_level(logging.INFO, "ancestral"):
+        done = model.complete(x.expand(n, *model.shape), known.expand(n, *model.shape), proposals=30)
+    assert "effective sample size" in caplog.text
+    free = ~known.flatten()
+    got = torch.bincount(index_of(done.flatten(1)[:, free], 2), minlength=int(agrees.sum())) / n
+    conditional = p[agrees] / p[agrees].sum()
+    assert (got - conditional).abs().sum() / 2 < 0.05
+    ignoring = torch.zeros_like(conditional).index_add_(0, index_of(points.flatten(1)[:, free], 2), p)
+    assert (ignoring - conditional).abs().sum() / 2 > 0.05, "the test could not tell"
+
+
+def test_completion_refuses():
+    model = tiny("gated-pixelcnn", shape=(1, 2, 3))
+    x = torch.zeros(2, 1, 2, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match="known must be a bool tensor of the shape of x"):
+        model.complete(x, torch.ones(2, 1, 2, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="known must be a bool tensor"):
+        model.complete(x, torch.ones_like(x))
+    with pytest.raises(ValueError, match="x must hold levels from 0 to 1, got values from 7 to 7"):
+        model.complete(x + 7, torch.ones_like(x, dtype=torch.bool))
+
+
+def test_unknown_values_may_be_anything():
+    model = tiny("gated-pixelcnn", shape=(1, 2, 3))
+    x = torch.full((1, 1, 2, 3), -99)
+    x[0, 0, 0] = 1
+    done = model.complete(x, x >= 0)
+    assert done[0, 0, 0].tolist() == [1, 1, 1]
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x: x + 2, "x must hold levels from 0 to 1, got values from 2"),
+        (lambda x: x - 1, "x must hold levels from 0 to 1, got values from -1"),
+        (lambda x: x * 0.5 + 0.1, "x must hold whole levels from 0 to 1, got fractions; do not scale the data"),
+        (lambda x: x * float("nan"), "x must be finite, got NaN or infinity"),
+        (lambda x: x[0], r"x must have shape \(B, "),
+    ],
+)
+def test_bad_x(name, wrong, message):
+    model = tiny(name)
+    with pytest.raises(ValueError, match=message):
+        model.log_prob(wrong(model.sample(4)))
+
+
+def test_bad_context():
+    plain, conditional = tiny("gated-pixelcnn"), tiny("gated-pixelcnn", classes=3)
+    x = plain.sample(2)
+    with pytest.raises(ValueError, match="context must be none: the model is unconditional"):
+        plain.log_prob(x, torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="context must be one for each example, got nothing"):
+        conditional.sample(2)
+    with pytest.raises(ValueError, match="context must hold classes from 0 to 2, got 3"):
+        conditional.log_prob(x, torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="context must hold 2 examples, got 3"):
+        conditional.log_prob(x, torch.tensor([0, 1, 2]))
+    assert conditional.sample(4, 1).shape == (4, 1, 4, 5)
+
+
+# --- sequences
+
+
+class Dilated(torch.nn.Module):
+    """A small network over time, for the generic walk."""
+
+    likelihood = DiscretizedLogisticMixture(8, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.first = CausalConv1d(3, 6, taps=2)
+        self.layers = torch.nn.ModuleList(CausalConv1d(6, 6, taps=3, dilation=d) for d in (1, 2, 4))
+        self.out = CausalConv1d(6, self.likelihood.features(2), taps=1)
+
+    def steps(self, x, condition, cursor=None):
+        h = self.first(x, cursor)
+        if condition is not None:
+            h = h + (condition if cursor is None else condition.squeeze(2))
+        for layer in self.layers:
+            h = h + torch.tanh(layer(h, cursor))
+        return self.out(h, cursor)
+
+
+@pytest.mark.parametrize("condition", [None, torch.randn(2, 6, 1), torch.randn(2, 6, 40)], ids=["none", "global", "local"])
+def test_sequence_walk_equals_the_parallel_pass(condition):
+    net = Dilated().double()
+    condition = None if condition is None else condition.double()
+    x = torch.randint(8, (2, 2, 40))
+    shifted = torch.nn.functional.pad(with_ones(net.likelihood.scale(x).double()), (1, 0))[..., :-1]
+    with torch.no_grad():
+        parallel = net.likelihood.log_probs(net.steps(shifted, condition), x)
+    source = Observe(x)
+    out = drive(sequence_walk(net, torch.zeros_like(x), condition), source)
+    assert torch.equal(out, x)
+    walked = torch.stack(source.log_probs).view(40, 2, 2).permute(2, 1, 0)
+    torch.testing.assert_close(walked, parallel)
+
+
+def test_shift_right_is_one_step():
+    assert shift_right(torch.arange(3.0).view(1, 1, 1, 3)).flatten().tolist() == [0, 0, 1]
+
+
+# --- compiled steps
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4), (3, 3, 4)], ids=["grey", "rgb"])
+def test_a_step_is_one_graph_whatever_the_size(shape):
+    """fullgraph=True traces rows and cols without a break; their number does not grow with the image."""
+    counts = {}
+    for size in (shape, (shape[0], 5, 7)):
+        model = tiny("gated-pixelcnn", shape=size)
+        graphs = {"rows": 0, "cols": 0}
+
+        def counting(name, graphs=graphs):
+            def backend(module, inputs):
+                graphs[name] += 1
+                return module.forward
+
+            return backend
+
+        expected = model.sample(2, generator=torch.Generator().manual_seed(0))
+        for name in graphs:
+            step = torch.compile(getattr(model, name), fullgraph=True, dynamic=False, backend=counting(name))
+            setattr(model, name, step)
+        assert torch.equal(model.sample(2, generator=torch.Generator().manual_seed(0)), expected)
+        counts[size] = graphs
+        torch.compiler.reset()
+    assert len({str(c) for c in counts.values()}) == 1, counts
+    groups = shape[0]
+    assert counts[shape]["rows"] <= 2  # one more where memory is made: the eager warm step
+    assert counts[shape]["cols"] <= 2 * groups
+
+
+def test_reset_gives_a_new_walk_the_same_memory():
+    net = Dilated()
+    cursor = Cursor()
+    x = torch.randn(6, 2, 3)
+
+    def run():
+        out = []
+        for step in x:
+            out.append(net.steps(step, None, cursor))
+            cursor.next_col()
+        return torch.stack(out)
+
+    first = run()
+    places = [memory.data_ptr() for memory in cursor._pixels.values()]
+    cursor.reset()
+    assert torch.equal(run(), first)
+    assert [memory.data_ptr() for memory in cursor._pixels.values()] == places
+
+
+def test_sources_never_touch_the_model():
+    """A source needs a factor's p and at, nothing else."""
+    p = next(Bernoulli().walk(torch.zeros(2, 1), 1))
+    noise = torch.tensor([[0.2], [0.8]])
+    assert Sample(noise)(Factor(p, (0,))).tolist() == [0, 1]
