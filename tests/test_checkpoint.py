@@ -117,7 +117,7 @@ def test_a_model_from_elsewhere_is_named_when_it_is_loaded(tmp_path: Path) -> No
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="Categorical .* does not take the recorded arguments: .*colour"):
+    with pytest.raises(ValueError, match=r"Categorical .* does not take the recorded arguments: .*colour"):
         build({"class": "Categorical", "arguments": {"colour": 3}})
 
 
@@ -136,7 +136,7 @@ def test_a_likelihood_alone_is_no_model(tmp_path: Path) -> None:
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such run folder"):
         load(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match="no config.json in it"):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json in it"):
         load(tmp_path)
     save(small(), tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -228,7 +228,9 @@ class Dilated(torch.nn.Module):
         return self.out(h, cursor)
 
 
-@pytest.mark.parametrize("condition", [None, torch.randn(2, 6, 1), torch.randn(2, 6, 40)], ids=["none", "global", "local"])
+@pytest.mark.parametrize(
+    "condition", [None, torch.randn(2, 6, 1), torch.randn(2, 6, 40)], ids=["none", "global", "local"]
+)
 def test_sequence_walk_equals_the_parallel_pass(condition):
     net = Dilated().double()
     condition = None if condition is None else condition.double()

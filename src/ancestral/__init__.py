@@ -50,7 +50,7 @@ _MODULES = {
     "walk",
 }
 
-__all__ = [*sorted(_HOME), *sorted(_MODULES)]  # noqa: PLE0604
+__all__ = [*sorted(_HOME), *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -104,7 +104,7 @@ def print_text(text: Sequence[str | list[tuple[str, ...]]]) -> None:
             console.print(part, soft_wrap=True)
             continue
         head = box.SIMPLE_HEAD if terminal else None
-        table = Table(*part[0], box=head, pad_edge=False, show_header=any(part[0]))
+        table = Table(*part[0], box=head, pad_edge=False, show_edge=False, show_header=any(part[0]))
         for row in part[1:]:
             table.add_row(*row)
         console.print(table)
@@ -222,6 +222,7 @@ def evaluate(
 
     opened = open_run(run, device)
     source = opened.data(data)
+    note(f"evaluating {limit or len(source.split(split)):,} examples of the {split} part of {source.name}")
     found = evaluation_of(opened.model, source, split, limit=limit).to_json()
     found |= {"source": source.name, "examples": len(source.split(split)), "limit": limit}
     path = run / ("-".join(["evaluation", split, *([Path(data).stem] if data else [])]) + ".json")
@@ -291,7 +292,7 @@ def complete(
     save_png(completions(restore(x), mask, [restore(row) for row in drawings]), out)
     result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": seconds}
     columns = f"columns: picture, the part that is known ({known}), {n} completions"
-    return Answer(result, [f"{len(x)} pictures in {seconds:.2g} s: {out}", columns])
+    return Answer(result, [f"{len(x) * n} completions in {seconds:.2g} s: {out}", columns])
 
 
 @command
@@ -335,8 +336,8 @@ def models(name: Annotated[str | None, typer.Argument(metavar="MODEL", help="Say
         return about_model(name)
     found = {name: (kind, citation(kind)) for name, kind in MODELS.items()}
     result = {name: {"class": kind.__name__, "doc": about(kind), **paper._asdict()} for name, (kind, paper) in found.items()}
-    rows = [(name, about(kind), f"arXiv {paper.arxiv}", paper.title) for name, (kind, paper) in found.items()]
-    return Answer(result, [[("model", "", "paper", ""), *rows]])
+    rows = [(name, paper.arxiv, paper.title, about(kind)) for name, (kind, paper) in found.items()]
+    return Answer(result, [[("model", "arXiv", "paper", "what it is"), *rows]])
 
 
 def about_model(name: str) -> Answer:
@@ -390,7 +391,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def explained(error: Exception) -> tuple[str, int]:
     """Return one line that says what is wrong, and the exit status."""
     if hasattr(error, "format_message"):  # typer's, of wrong usage
-        return " ".join(error.format_message().split()).replace("Value error, ", ""), 2
+        line = " ".join(error.format_message().split())
+        return line.removeprefix("Invalid value: ").replace("Value error, ", ""), 2
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", 1

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.conditioning import OneHot
 from ancestral.data import Data
@@ -85,7 +85,7 @@ def evaluate(
     """Say how likely a split is under a model. Several processes share the work, and all get the result.
 
     Args:
-        model: in evaluation mode, on any device.
+        model: on any device.
         data: with the model's shape, levels and labels.
         split: "train", "valid" or "test".
         limit: a number of examples to draw, by a fixed seed; None for all.
@@ -153,19 +153,19 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
         x, labels = data.split(split).x, data.split(split).labels
         if not len(x):
             raise ValueError(f"data {data.name!r} has no {split} examples")
-        if model.conditioner is None:
-            labels = None
-        elif labels is None:
-            raise ValueError(f"data {data.name!r} has no labels, and the model is conditional: it needs them")
-        elif (
-            isinstance(model.conditioner, OneHot)
-            and not 0 <= int(labels.min()) <= int(labels.max()) < model.conditioner.classes
-        ):
-            raise ValueError(
-                f"data {data.name!r} has labels from {int(labels.min())} to {int(labels.max())} in {split}, "
-                f"the model knows classes from 0 to {model.conditioner.classes - 1}"
-            )
-        check_example(model, data.name, x[:1], None if labels is None else labels[:1])
+        if model.conditioner is not None:
+            check_labels(model.conditioner, labels, f"the {split} part of data {data.name!r}")
+        context = None if model.conditioner is None or labels is None else labels[:1]
+        check_example(model, data.name, x[:1], context)
+
+
+def check_labels(conditioner: nn.Module, labels: Tensor | None, whose: str) -> None:
+    """Raise ValueError unless there are labels, of the classes of the conditioner."""
+    if labels is None:
+        raise ValueError(f"{whose} has no labels, and the model is conditional: it needs one for each example")
+    if isinstance(conditioner, OneHot) and not 0 <= int(labels.min()) <= int(labels.max()) < conditioner.classes:
+        has = f"labels from {int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"{whose} has {has}, the model knows classes from 0 to {conditioner.classes - 1}")
 
 
 @torch.no_grad()
@@ -190,18 +190,19 @@ def per_example(
 
     Args:
         measure: maps x (B, *shape) and the context to (B, ...).
-        model: whose device, and whether it is conditional.
+        model: whose likelihoods these are.
         data: where the examples are.
         split: in which part.
         index: which of them, (N,). Where there are several processes, each takes a share and all get everything.
         batch_size: examples at once.
     """
-    share = index.tensor_split(processes())[rank()]
-    values = []
+    share, training, values = index.tensor_split(processes())[rank()], model.training, []
+    model.eval()
     for part in share.split(batch_size):
         x, labels = data.batch(split, part)
         context = None if model.conditioner is None or labels is None else labels.to(model.device)
         values.append(measure(x.to(model.device), context).cpu().double())
+    model.train(training)
     return gathered(torch.cat(values))
 
 

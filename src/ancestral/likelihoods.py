@@ -174,9 +174,7 @@ class Family(NamedTuple):
 
 
 LOGISTIC = Family(lambda z: F.logsigmoid(z) + F.logsigmoid(-z), torch.sigmoid, torch.logit)
-GAUSSIAN = Family(
-    lambda z: -z.square() / 2 - math.log(2 * math.pi) / 2, torch.special.ndtr, torch.special.ndtri
-)
+GAUSSIAN = Family(lambda z: -z.square() / 2 - math.log(2 * math.pi) / 2, torch.special.ndtr, torch.special.ndtri)
 
 
 def location_scale(family: Family, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
@@ -289,9 +287,7 @@ class Components(NamedTuple):
 def components_of(params: Tensor, channels: int, count: int) -> Components:
     """Split params (B, P, ...) of a mixture, P = K (1 + 2 C + C (C - 1) / 2)."""
     parts = real(params).unflatten(1, (-1, count)).movedim(2, -1)  # (B, P / K, ..., K)
-    logits, means, log_scales, coefficients = parts.split(
-        [1, channels, channels, channels * (channels - 1) // 2], 1
-    )
+    logits, means, log_scales, coefficients = parts.split([1, channels, channels, channels * (channels - 1) // 2], 1)
     return Components(logits.squeeze(1), means, log_scales, torch.tanh(coefficients))
 
 

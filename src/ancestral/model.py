@@ -2,7 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,7 @@ class Model(Recorded, nn.Module, ABC):
         Returns:
             What `log_prob` takes: (n, *shape), int64 levels or floats.
         """
+        context = self.check_context(context, n)
         noise = self.noise(n, shape or self.shape, generator)
         return drive(self.walk(n, context, shape=shape), Sample(noise, temperature))
 
@@ -133,6 +135,27 @@ class Model(Recorded, nn.Module, ABC):
                 "taken into account; proposals=N chooses among N completions by their likelihood"
             )
         return out if proposals == 1 else resampled_by(source, out.unflatten(0, (-1, proposals)), generator)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into a folder; see `checkpoint.save_pretrained`."""
+        from ancestral import checkpoint
+
+        checkpoint.save_pretrained(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None) -> Self:
+        """Return a model from a folder or the Hugging Face hub; see `checkpoint.from_pretrained`."""
+        from ancestral import checkpoint
+
+        model = checkpoint.from_pretrained(name_or_folder, cls, revision=revision)
+        assert isinstance(model, cls)
+        return model
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None) -> str:
+        """Upload the model to the Hugging Face hub; see `checkpoint.push_to_hub`."""
+        from ancestral import checkpoint
+
+        return checkpoint.push_to_hub(self, repo_id, private=private)
 
     def noise(self, n: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Return uniforms in [0, 1), one for each value of n examples: float64, on the device of the model."""

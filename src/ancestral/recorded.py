@@ -18,8 +18,8 @@ class Recorded:
 def bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments with defaults filled in, or what was given where it does not fit: __init__ will say so."""
     try:
-        arguments = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+        arguments = inspect.signature(cls).bind(*args, **kwargs)
     except TypeError:
         return dict(kwargs)
     arguments.apply_defaults()
-    return {name: value for name, value in arguments.arguments.items() if name != "self"}
+    return dict(arguments.arguments)

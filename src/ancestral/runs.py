@@ -75,9 +75,9 @@ class Run(NamedTuple):
             return names.index(word)
         if word.isdecimal() and int(word) < len(names):
             return int(word)
-        near = get_close_matches(word, names, n=1)
+        near = [] if word.isdecimal() else get_close_matches(word, names, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--context {word}: no such class{hint}; there are {', '.join(names)}")
+        raise ValueError(f"--context {word}: no such class{hint}; there are {listed(names)}")
 
     def data(self, source: str | None = None) -> Data:
         """Return the data that the run was trained on, or another source read with the same options.
@@ -168,12 +168,17 @@ def in_units(data: Data, restore: Restore) -> Data:
     return replace(data, splits=splits, restore=restore)
 
 
+def listed(names: tuple[str, ...]) -> str:
+    """Return names for a message, the first ones where they are many."""
+    return ", ".join(names) if len(names) <= 20 else f"{', '.join(names[:20])}, ... ({len(names)} of them)"
+
+
 def relabelled(data: Data, classes: tuple[str, ...]) -> Data:
     """Return data whose labels are numbered as `classes`, by name."""
     assert data.classes is not None
     unknown = [name for name in data.classes if name not in classes]
     if unknown:
-        raise ValueError(f"{data.name} has the class {unknown[0]!r}, the run's classes are {', '.join(classes)}")
+        raise ValueError(f"{data.name} has the class {unknown[0]!r}, the run's classes are {listed(classes)}")
     number = torch.tensor([classes.index(name) for name in data.classes])
     splits = {
         name: part if part.labels is None else Split(part.x, number[part.labels]) for name, part in data.splits.items()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ancestral.likelihoods import Bernoulli, Discrete, Distribution, Likelihood
+from ancestral.likelihoods import Discrete, Distribution, Likelihood
 from ancestral.model import Model
 from ancestral.models import MODELS
 from ancestral.walk import Factor, Observe, Sample, drive
@@ -136,7 +136,8 @@ def few_levels(likelihood: Likelihood) -> Likelihood:
 def odd_shapes(model: Model) -> list[tuple[int, ...]]:
     """Return small shapes of the model's kind, odd and not square."""
     channels = model.shape[0]
-    return {1: [(7,)], 2: [(channels, 9)], 3: [(channels, 5, 3), (channels, 3, 6)]}[len(model.shape)]
+    by_kind: dict[int, list[tuple[int, ...]]] = {1: [(7,)], 2: [(channels, 9)], 3: [(channels, 5, 3), (channels, 3, 6)]}
+    return by_kind[len(model.shape)]
 
 
 def random_x(model: Model, batch: int) -> Tensor:
@@ -187,9 +188,9 @@ def trained(model: Model, steps: int = 4) -> Model:
     return model.eval()
 
 
-def order_of(model: Model) -> list[tuple[int, ...]]:
+def order_of(model: Model) -> list[tuple[Any, ...]]:
     """Return where the values of one example go, in the order of the walk."""
-    places: list[tuple[int, ...]] = []
+    places: list[tuple[Any, ...]] = []
 
     def zero(factor: Factor) -> Tensor:
         places.append(factor.at)
@@ -202,7 +203,7 @@ def order_of(model: Model) -> list[tuple[int, ...]]:
 # --- the checks ---------------------------------------------------------------------------------------------------
 
 
-def changed_by(model: Model, x: Tensor, context: Tensor | None, places: list[tuple[int, ...]]) -> Tensor:
+def changed_by(model: Model, x: Tensor, context: Tensor | None, places: list[tuple[Any, ...]]) -> Tensor:
     """Return whether perturbing the value at places[i] changes log p of that at places[j], (i, j), exactly.
 
     The perturbed and the unperturbed batches have the same shape, so that equal inputs meet equal arithmetic.
@@ -230,7 +231,7 @@ def no_leak(model: Model) -> str:
 
 
 def check_field(instances: list[Model]) -> None:
-    """Compare what every position sees, for some weights and input, with what may be and what is declared to be seen."""
+    """Compare what every position sees, for some weights and input, with what may be and what is declared."""
     model = instances[0]
     places = order_of(model)
     changed = torch.zeros(len(places), len(places), dtype=torch.bool)
@@ -362,9 +363,7 @@ def cached_is_naive(model: Model) -> str:
     return f"{len(sampled)} factors, {'densities' if continuous else 'and their draws'}"
 
 
-def check_naive(
-    model: Model, factor: Factor, so_far: Tensor, value: Tensor, u: Tensor, context: Tensor | None
-) -> None:
+def check_naive(model: Model, factor: Factor, so_far: Tensor, value: Tensor, u: Tensor, context: Tensor | None) -> None:
     """Compare a walked factor with what the parallel pass says of every value at its place, and the draws."""
     assert factor.p is not None
     levels = model.likelihood.levels

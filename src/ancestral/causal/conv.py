@@ -101,7 +101,8 @@ class RowConv2d(nn.Module):
         assert plus is None or self.bias is None
         if cursor is None:
             return self.whole(x) if plus is None else self.whole(x) + plus
-        weight, offset = self.weight, plus if plus is not None else self.bias
+        weight: Tensor = self.weight
+        offset = plus if plus is not None else self.bias
         if self.groups == 1:
             known = cursor.with_pixels_left(self, x, self.taps - 1)
         else:

@@ -137,7 +137,7 @@ class GatedPixelCNN(Model):
         conditions = [None] * len(self.blocks) if condition is None else condition.chunk(len(self.blocks), 1)
         links = []
         for block, own in zip(self.blocks, conditions, strict=True):
-            v, link = block.rows(v, own, cursor)
+            v, link = block.rows(v, own, cursor)  # type: ignore[operator]
             links.append(link)
         return links
 
@@ -146,7 +146,7 @@ class GatedPixelCNN(Model):
         h = self.first_horizontal(x, cursor)
         skips = []
         for block, link in zip(self.blocks, rows, strict=True):
-            h, gated = block.cols(h, self.own(link, cursor), cursor)
+            h, gated = block.cols(h, self.own(link, cursor), cursor)  # type: ignore[operator]
             skips.append(gated)
         h = self.skip(self.joined(skips), cursor, plus=h)
         return self.out(F.relu(self.hidden(F.relu(h), cursor)), cursor)

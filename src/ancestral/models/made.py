@@ -11,7 +11,8 @@ known, the slice of units of degree t + 1 is final and is computed, once.
 
 import logging
 import math
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,9 @@ class MADE(Model):
         if masks is not None:
             check_count("masks", masks, 1)
         if masks != 1 and not (order_agnostic or connectivity_agnostic):
-            raise ValueError(f"masks={masks} needs order_agnostic=True or connectivity_agnostic=True: all would be alike")
+            raise ValueError(
+                f"masks={masks} needs order_agnostic=True or connectivity_agnostic=True: all would be alike"
+            )
         if classes is not None and conditioner is not None:
             raise ValueError("classes and conditioner cannot both be given; leave one out")
         self.shape, self.likelihood, self.hidden = tuple(shape), likelihood, tuple(hidden)
@@ -81,9 +84,7 @@ class MADE(Model):
         self.outputs = likelihood.features(1)
         self.conditioner = OneHot(classes=classes) if classes is not None else conditioner
         widths = [self.variables * self.inputs, *hidden, self.variables * self.outputs]
-        self.layers = nn.ModuleList(
-            MaskedLinear(into, out, conditioning_weights) for into, out in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(MaskedLinear(into, out, conditioning_weights) for into, out in pairwise(widths))
         self.direct = MaskedLinear(widths[0], widths[-1]) if direct else None
         features = getattr(self.conditioner, "features", 0)
         self.condition = nn.Linear(features, sum(widths[1:]), bias=False) if features else None
@@ -149,7 +150,9 @@ class MADE(Model):
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError where an example has another shape than the model: a MADE has one size."""
         if tuple(shape) != self.shape:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}), got examples of {tuple(shape)}")
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, self.shape))}), got examples of {tuple(shape)}"
+            )
 
     def walk(
         self,
@@ -168,7 +171,7 @@ class MADE(Model):
     def _walk(self, x: Tensor, conditions: list[Tensor | float], degrees: Degrees) -> Walk:
         pass_ = DegreePass(self, degrees, conditions, len(x))
         for t, d in enumerate(degrees.order.argsort().tolist()):
-            at = tuple(int(i) for i in torch.unravel_index(torch.tensor(d), self.shape))
+            at: tuple[Any, ...] = tuple(int(i) for i in torch.unravel_index(torch.tensor(d), self.shape))
             value = yield from factors(self.likelihood.walk(pass_.params(t), 1), [at])
             x[:, *at] = value[:, 0]
             pass_.know(t, self.encoded(value))
@@ -244,12 +247,13 @@ class DegreePass:
 
     def __init__(self, model: MADE, degrees: Degrees, conditions: list[Tensor | float], batch: int) -> None:
         self.inputs, self.outputs = model.inputs, model.outputs
+        layers = cast(list[MaskedLinear], list(model.layers))
         order = degrees.order.argsort()
         sorts = [spread(order, model.inputs), *(d.argsort() for d in degrees.hidden), spread(order, model.outputs)]
         sorts = [s.to(model.device) for s in sorts]
         self.weights = [  # (in, out): rows are inputs, so that a step reads contiguous rows
             layer.weight[out][:, into].t().contiguous()
-            for layer, into, out in zip(model.layers, sorts, sorts[1:], strict=False)
+            for layer, (into, out) in zip(layers, pairwise(sorts), strict=True)
         ]
         steps = torch.arange(model.variables + 1)
         self.ends = [torch.searchsorted(d.sort().values, steps, right=True).tolist() for d in degrees.hidden]
@@ -257,7 +261,7 @@ class DegreePass:
         masks, _ = model.connections(degrees)
         self.sums = [
             ((layer.offset(mask) + extra).expand(batch, -1))[:, out].clone()
-            for layer, mask, extra, out in zip(model.layers, masks, conditions, sorts[1:], strict=True)
+            for layer, mask, extra, out in zip(layers, masks, conditions, sorts[1:], strict=True)
         ]
         self.direct: Tensor | None = None
         if model.direct is not None:

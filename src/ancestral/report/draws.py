@@ -11,7 +11,7 @@ from ancestral.data import Data, Restore
 from ancestral.data.restore import Pictures, Table
 from ancestral.report.known import picture_of
 from ancestral.report.pictures import in_rows, save_png
-from ancestral.runs import Run
+from ancestral.runs import Run, listed
 
 __all__ = ["check_out", "check_picture", "completed", "drawn", "labels_for", "originals", "save_draws", "varied"]
 
@@ -83,7 +83,7 @@ def originals(run: Run, picture: Path | None = None, context: str | None = None)
             labels = torch.full((len(x),), run.label(context))
         return x, None if run.classes is None else labels
     if context is None and run.classes is not None:
-        raise ValueError(f"--input {picture}: name its class with --context, one of {', '.join(run.classes)}")
+        raise ValueError(f"--input {picture}: name its class with --context: {listed(run.classes)}")
     return picture_of(picture, run), None if context is None else torch.tensor([run.label(context)])
 
 

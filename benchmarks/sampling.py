@@ -1,0 +1,85 @@
+"""What a sample costs: the walk against one parallel pass of the same batch, and against a naive sampler.
+
+    python benchmarks/sampling.py [--json results/sampling.json] [--batches 1 16 64] [--models gated-pixelcnn made]
+
+Times are medians of interleaved runs; the multiply-adds of both are counted beside them. A naive sampler runs the
+parallel pass once for every value: a few of its passes are timed and multiplied by their number.
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import machine
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ancestral.models import MADE, GatedPixelCNN
+from ancestral.walk import Sample, drive
+
+MODELS: dict[str, Any] = {
+    "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
+    "made": lambda: MADE(shape=(784,), hidden=(1000,)),
+}
+
+
+def multiply_adds(work: Any) -> int:
+    """Return how many multiply-adds matrix products and convolutions take."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() // 2
+
+
+@torch.no_grad()
+def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:
+    """Return times and counts for one model and batch size."""
+    model = MODELS[name]().eval()
+    x = model.sample(batch)
+    noise = torch.rand(batch, *model.shape, dtype=torch.float64)
+    walk = lambda: drive(model.walk(batch), Sample(noise))  # noqa: E731
+    parallel = lambda: model.log_prob(x)  # noqa: E731
+    times = machine.interleaved({"pass": parallel, "walk": walk}, repeats)
+    steps = math.prod(model.shape)
+    return {
+        "model": name,
+        "arguments": {k: str(v) for k, v in model.arguments.items() if v},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "batch": batch,
+        "pass_seconds": times["pass"],
+        "sample_seconds": times["walk"],
+        "passes_per_sampled_batch": times["walk"] / times["pass"],
+        "naive_passes": steps,
+        "naive_over_walk": steps * times["pass"] / times["walk"],
+        "multiply_adds_walk_over_pass": multiply_adds(walk) / multiply_adds(parallel),
+    }
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("results/sampling.json"))
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    print("| model | batch | one pass, s | a sampled batch, s | in passes | naive, in passes | multiply-adds |")
+    print("|---|---|---|---|---|---|---|")
+    for name in arguments.models:
+        for batch in arguments.batches:
+            row = measure(name, batch, arguments.repeats)
+            rows.append(row)
+            print(
+                f"| {name} | {batch} | {row['pass_seconds']:.4f} | {row['sample_seconds']:.3f} "
+                f"| {row['passes_per_sampled_batch']:.2f} | {row['naive_passes']} "
+                f"| {row['multiply_adds_walk_over_pass']:.2f} |",
+                flush=True,
+            )
+    machine.write(arguments.json, {"benchmark": "sampling", "machine": machine.describe(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
