@@ -196,11 +196,9 @@ def train(
 
 def trained(out: Path, summary: "Summary") -> Answer:
     """Answer with what training came to, and the command to type next."""
-    from ancestral.report.words import plus_minus
-
     unit = "nats" if summary.valid_bits_per_dim is None else "bits/dim"
     value = summary.valid_nats if summary.valid_bits_per_dim is None else summary.valid_bits_per_dim
-    figure = "there are no validation examples" if value is None else f"validation: {plus_minus(value)} {unit}"
+    figure = "there are no validation examples" if value is None else f"validation: {value:.3f} {unit}"
     line = f"{summary.steps:,} steps in {summary.seconds / 60:.1f} minutes; {figure} (weights of step {summary.best_step:,})"
     then = f"ancestral train --out {out} --resume" if summary.interrupted else f"ancestral evaluate {out}"
     return Answer({"run": str(out), **asdict(summary)}, [line, f"next: {then}"])
@@ -227,7 +225,7 @@ def evaluate(
     found |= {"source": source.name, "examples": len(source.split(split)), "limit": limit}
     path = run / ("-".join(["evaluation", split, *([Path(data).stem] if data else [])]) + ".json")
     write_json(path, found)
-    rows = [("model", "bits/dim", "nats"), *evaluation_rows(opened.name, found)]
+    rows = evaluation_rows(opened.name, found)
     return Answer(found | {"written": str(path)}, [summary_line(found), "", rows, "", f"written: {path}"])
 
 

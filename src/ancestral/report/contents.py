@@ -84,9 +84,10 @@ def likely(run: Run) -> str:
     if not found:
         return section("How likely", paragraph(f"Not evaluated yet: ancestral evaluate {run.folder}"))
     parts = []
-    for evaluation in sorted(found, key=lambda e: (e["split"] != "test", e["split"])):
-        rows = evaluation_rows(run.name, evaluation)
-        parts += [paragraph(summary_line(evaluation)), table(("", "bits/dim", "nats"), rows, (1, 2), first=True)]
+    own = run.config["data"]["source"]
+    for evaluation in sorted(found, key=lambda e: (e["source"] != own, e["split"] != "test")):
+        head, *rows = evaluation_rows(run.name, evaluation)
+        parts += [paragraph(summary_line(evaluation)), table(head, rows, range(1, len(head)), first=True)]
     note = "± one standard error over examples. Bits/dim are nats / (D log 2) for D values; lower is better."
     return section("How likely", *parts, paragraph(note, soft=True))
 

@@ -60,6 +60,7 @@ def drawn(run: Run, n: int, labels: Tensor | None, temperature: float = 1.0, see
 
 def save_draws(x: Tensor, labels: Tensor | None, restore: Restore, path: Path) -> None:
     """Write samples: a picture with a row for each class, or arrays x and x_label, which `--data` reads again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".png":
         several = labels is not None and len(labels.unique()) > 1
         save_png(in_rows(restore(x), labels.tolist() if several else None), path)

@@ -43,22 +43,28 @@ def shown(value: Any) -> str:
     return words[value] if value is None or isinstance(value, bool) else f"{value}"
 
 
-def plus_minus(value: float | None, se: float | None = None) -> str:
-    """Return a mean with its standard error, to two digits of the error.
+def plus_minus(value: float | None, se: float | None, digits: int = 3) -> str:
+    """Return a mean with its standard error, if it has one, to so many digits after the point.
 
-    >>> plus_minus(1.66712, 0.0123), plus_minus(2.87), plus_minus(None)
-    ('1.667 ± 0.012', '2.87', '')
+    >>> plus_minus(1.66712, 0.0123), plus_minus(2.87, None), plus_minus(None, None)
+    ('1.667 ± 0.012', '2.870', '')
     """
-    if value is None or not math.isfinite(value):
-        return "" if value is None else str(value)
-    if not se or not math.isfinite(se):
-        return f"{value:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(se)))
-    return f"{value:.{digits}f} ± {se:.{digits}f}"
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" if se is None else f"{value:.{digits}f} ± {se:.{digits}f}"
 
 
-def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return rows (what, bits/dim, nats) of an evaluation as JSON: the model first, trivial models below it."""
+def digits_of(se: float | None) -> int:
+    """Return how many digits after the point show two digits of a standard error.
+
+    >>> digits_of(0.0123), digits_of(1.6), digits_of(120.0), digits_of(None)
+    (3, 1, 0, 3)
+    """
+    return max(0, 1 - math.floor(math.log10(se))) if se and math.isfinite(se) else 3
+
+
+def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a table of an evaluation as JSON: a head, the model, trivial models below it; nats, and bits/dim if any."""
     given = evaluation["given"]
     rows = [(f"{name}, given {given}" if given else name, evaluation)]
     if evaluation["label_averaged"]:
@@ -67,14 +73,11 @@ def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str,
         rows.append((f"{name}, p(x) averaged over {evaluation['masks']} masks", evaluation["ensemble"]))
     trivial = sorted(evaluation["baselines"].items(), key=lambda item: item[1]["nats"])
     rows += [(f"baseline: {baseline}", figures) for baseline, figures in trivial]
-    return [
-        (
-            what,
-            plus_minus(figures["bits_per_dim"], figures.get("bits_per_dim_se")),
-            plus_minus(figures["nats"], figures.get("nats_se")),
-        )
-        for what, figures in rows
-    ]
+    units = {"bits_per_dim": "bits/dim", "nats": "nats"}
+    units = {key: unit for key, unit in units.items() if evaluation[key] is not None}
+    digits = {key: digits_of(evaluation[f"{key}_se"]) for key in units}
+    cells = [[plus_minus(f[key], f.get(f"{key}_se"), digits[key]) for key in units] for _, f in rows]
+    return [("model", *units.values()), *((what, *values) for (what, _), values in zip(rows, cells, strict=True))]
 
 
 def summary_line(evaluation: Mapping[str, Any]) -> str:

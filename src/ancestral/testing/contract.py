@@ -1,206 +1,31 @@
-"""The public contract of a model, as checks that anyone can run: `check_model(model)`.
-
-Small instances are rebuilt from the model's recorded arguments: other sizes, tiny spaces that can be enumerated,
-float64, every parameter drawn at random, and once more after a few steps of training. A likelihood that looks too
-good is a leak until proven otherwise; these checks are the proof.
-
->>> from ancestral.testing import check_model, tiny
->>> [check.status for check in check_model(tiny("made"))][:6]
-['passed', 'passed', 'passed', 'passed', 'passed', 'passed']
-"""
+"""The checks of the contract, one function each: it returns what it found, or says by an exception what is wrong."""
 
 import copy
-import dataclasses
-import itertools
 import math
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ancestral.likelihoods import Discrete, Distribution, Likelihood
+from ancestral.likelihoods import Discrete, Distribution
 from ancestral.model import Model
-from ancestral.models import MODELS
+from ancestral.testing.instances import (
+    NotApplicable,
+    evaluating,
+    every_x,
+    few_levels,
+    odd_shapes,
+    order_of,
+    random_context,
+    random_x,
+    rebuilt,
+    tiny_space,
+    trained,
+)
 from ancestral.walk import Factor, Observe, Sample, drive
-
-SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argument that a model lacks is left out
-    "made": {"shape": (6,), "hidden": (24,)},
-    "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
-}
-STATES = 800  # at most so many points in an enumerated space
-
-
-class Check(NamedTuple):
-    """The outcome of one check: its number in the contract, its name, passed | failed | not applicable, and why."""
-
-    number: int
-    name: str
-    status: str
-    detail: str
-
-
-class NotApplicable(Exception):  # noqa: N818 (it is no error)
-    """Raised by a check that has nothing to look at, with the reason."""
-
-
-def tiny(
-    name: str,
-    shape: tuple[int, ...] | None = None,
-    likelihood: Likelihood | None = None,
-    classes: int | None = None,
-) -> Model:
-    """Build a small instance of a registered model, in well under a second.
-
-    Raises:
-        ValueError: there is no model of that name.
-    """
-    if name not in MODELS:
-        raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name!r}")
-    given = {"shape": shape, "likelihood": likelihood, "classes": classes}
-    return MODELS[name](**{**SMALL[name], **{k: v for k, v in given.items() if v is not None}})
-
-
-def check_model(model: Model, *, seed: int = 0) -> list[Check]:
-    """Check that a model keeps the contract, in seconds.
-
-    Args:
-        model: any model; it is not changed. Its own weights are checked for leaks, normalisation and the equality of
-            the walk and the parallel pass; everything else is checked on small instances built from its arguments.
-        seed: of the weights and data of the checks.
-
-    Returns:
-        The outcome of each check.
-
-    Raises:
-        AssertionError: a check failed; the message names them all.
-    """
-    results = [outcome(number, name, check, model, seed) for number, (name, check) in CONTRACT.items()]
-    failed = [f"{r.number}. {r.name}: {r.detail}" for r in results if r.status == "failed"]
-    if failed:
-        raise AssertionError(f"{type(model).__name__} breaks the contract\n" + "\n".join(failed))
-    return results
-
-
-def outcomes(model: Model, *, seed: int = 0) -> Iterator[Check]:
-    """Yield the outcome of each check as `check_model` runs it, failures included."""
-    for number, (name, check) in CONTRACT.items():
-        yield outcome(number, name, check, model, seed)
-
-
-def outcome(number: int, name: str, check: "Callable[[Model], str]", model: Model, seed: int) -> Check:
-    """Run one check with the random state put aside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return Check(number, name, "passed", check(model))
-        except NotApplicable as reason:
-            return Check(number, name, "not applicable", f"because {reason}")
-        except AssertionError as failure:
-            return Check(number, name, "failed", str(failure))
-        except Exception as crash:  # a model that crashes breaks the contract as well
-            return Check(number, name, "failed", f"{type(crash).__name__}: {crash}")
-
-
-# --- instances and data ------------------------------------------------------------------------------------------
-
-
-def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:
-    """Build a small float64 instance with the model's arguments, another shape, and random parameters."""
-    name = next((n for n, kind in MODELS.items() if type(model) is kind), None)
-    small = {k: v for k, v in SMALL.get(name or "", {}).items() if k in ("channels", "layers", "hidden")}
-    if "hidden" in small:  # as many layers as the model has
-        small["hidden"] = small["hidden"] * len(model.arguments["hidden"])
-    arguments = {**copy.deepcopy(model.arguments), **small, "shape": shape, **changes}
-    return randomized(type(model)(**arguments).double().eval())
-
-
-def randomized(model: Model) -> Model:
-    """Draw every parameter, biases too, at a scale that keeps activations, and unbounded samples, of order one."""
-    gain = 0.5 if model.likelihood.levels is None else 1.5
-    with torch.no_grad():
-        for p in model.parameters():
-            p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else 0.3)
-    return model
-
-
-def few_levels(likelihood: Likelihood) -> Likelihood:
-    """Return the likelihood with three levels, where it has a number of levels to choose."""
-    fields = {f.name for f in dataclasses.fields(likelihood)}  # type: ignore[arg-type]
-    return dataclasses.replace(likelihood, levels=3) if "levels" in fields else likelihood  # type: ignore[type-var]
-
-
-def odd_shapes(model: Model) -> list[tuple[int, ...]]:
-    """Return small shapes of the model's kind, odd and not square."""
-    channels = model.shape[0]
-    by_kind: dict[int, list[tuple[int, ...]]] = {1: [(7,)], 2: [(channels, 9)], 3: [(channels, 5, 3), (channels, 3, 6)]}
-    return by_kind[len(model.shape)]
-
-
-def random_x(model: Model, batch: int) -> Tensor:
-    """Return random data for a model."""
-    levels = model.likelihood.levels
-    return torch.randn(batch, *model.shape).double() if levels is None else torch.randint(levels, (batch, *model.shape))
-
-
-def random_context(model: Model, batch: int) -> Tensor | None:
-    """Return a random context for a model, if it takes one."""
-    if model.conditioner is None:
-        return None
-    context = model.conditioner.example(batch, model.shape).to(model.device)  # type: ignore[operator]
-    return context.to(model.dtype) if context.is_floating_point() else context
-
-
-def every_x(levels: int, shape: tuple[int, ...]) -> Tensor:
-    """Return all points of a tiny space, (K^D, *shape)."""
-    values = torch.tensor(list(itertools.product(range(levels), repeat=math.prod(shape))))
-    return values.view(-1, *shape)
-
-
-def tiny_space(model: Model) -> Model:
-    """Build an instance whose whole space can be enumerated."""
-    if model.likelihood.levels is None:
-        raise NotApplicable("a continuous space has no list of all points")
-    likelihood = few_levels(model.likelihood)
-    channels, dims = model.shape[0], len(model.shape)
-    most = int(math.log(STATES, likelihood.levels or 2))
-    if dims == 1:
-        return rebuilt(model, (most,), likelihood=likelihood)
-    length = most // channels
-    if length < 1:
-        raise NotApplicable(f"{channels} channels are too many to enumerate")
-    image = (channels, 2, length // 2) if length >= 4 else (channels, 1, length)
-    return rebuilt(model, image if dims == 3 else (channels, length), likelihood=likelihood)
-
-
-def trained(model: Model, steps: int = 4) -> Model:
-    """Train a copy for a few steps on random data."""
-    model = copy.deepcopy(model).train()
-    optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    for step in range(steps):
-        optimizer.zero_grad()
-        x, context = random_x(model, 4), random_context(model, 4)
-        (-model.log_prob(x, context, **model.resampled(step)).mean()).backward()
-        optimizer.step()
-    return model.eval()
-
-
-def order_of(model: Model) -> list[tuple[Any, ...]]:
-    """Return where the values of one example go, in the order of the walk."""
-    places: list[tuple[Any, ...]] = []
-
-    def zero(factor: Factor) -> Tensor:
-        places.append(factor.at)
-        return model.empty(1, ())
-
-    drive(model.walk(1, random_context(model, 1)), zero)
-    return places
-
-
-# --- the checks ---------------------------------------------------------------------------------------------------
 
 
 def changed_by(model: Model, x: Tensor, context: Tensor | None, places: list[tuple[Any, ...]]) -> Tensor:
@@ -448,17 +273,6 @@ def keeps(model: Model) -> str:
         gap = (double.log_prob(x.double(), wide) - expected).abs().max().item()
         assert gap < 1e-2, f"in float64 it differs by {gap:.1e} nats"
     return "save and load, deepcopy, float32 and float64"
-
-
-@contextmanager
-def evaluating(model: Model) -> Iterator[None]:
-    """Put a model into evaluation mode, and back."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 CONTRACT: dict[int, tuple[str, Callable[[Model], str]]] = {
