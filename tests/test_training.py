@@ -70,7 +70,8 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 def interrupting(step: int, number: int = signal.SIGINT) -> Callable[[dict[str, Any]], None]:
     """What sends a signal to this process after a step."""
-    return lambda record: os.kill(os.getpid(), number) if record["step"] == step else None
+    at = (step, "train")
+    return lambda record: os.kill(os.getpid(), number) if (record["step"], record["split"]) == at else None
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------

@@ -214,7 +214,8 @@ class Run:
                     logs.step(counters.step, update.nats, update.examples, update.seconds, rate)
                 else:
                     self.skip(update, logs)
-                if schedule.validation(counters.step) or update.late:
+                counters.over = update.late
+                if schedule.validation(counters.step) or counters.over:
                     self.validate(logs)
                 if update.asked:
                     break

@@ -178,6 +178,8 @@ def field_picture(kinds: Tensor, strength: Tensor, at: tuple[int, int]) -> "Figu
     there = [(name, colour) for k, (name, colour) in enumerate(KINDS.items()) if bool((kinds == k).any())]
     patches = [Patch(facecolor=colour, edgecolor=GREY, label=name) for name, colour in there]
     left.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3)
+    strength = strength.clone()
+    strength[at] = 0  # of the earlier channels of an RGB pixel, on the left told apart neither
     top = max(float(strength.max()), 1e-30)
     shown = np.ma.masked_less_equal(strength.numpy() / top, 0)
     image = right.imshow(shown, cmap="viridis", norm=LogNorm(1e-4, 1), interpolation="nearest")
