@@ -28,6 +28,7 @@ _HOME = {
     "drive": "walk",
     "MADE": "models",
     "GatedPixelCNN": "models",
+    "PixelCNNpp": "models",
     "load": "checkpoint",
     "save": "checkpoint",
     "evaluate": "evaluation",

@@ -14,7 +14,7 @@ in which b - a is the bin width over the scale and is never the difference of tw
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -223,56 +223,89 @@ def scaled(x: Tensor, levels: int) -> Tensor:
     return x.float() * (2 / (levels - 1)) - 1
 
 
-def table_walk(log_pmf: Callable[[Tensor], Tensor], params: Tensor, channels: int) -> Channels:
-    """Walk over channels whose parameters lie one after another in params (B, P)."""
-    values: list[Tensor] = []
-    for part in real(params).chunk(channels, 1):
-        values.append((yield Discrete(log_pmf(part))))
-    return torch.stack(values, 1)
+class Table(ABC):
+    """A table for every channel. Where the head couples them, logits are linear in the earlier channels, see `logits`.
 
-
-@dataclass(frozen=True)
-class Bernoulli:
-    """Two levels, one logit each: p(x_t = 1) = sigma(a)."""
-
-    levels = 2
-    couples_channels = False
-
-    def features(self, channels: int) -> int:
-        return channels
-
-    def scale(self, x: Tensor) -> Tensor:
-        return scaled(x, 2)
-
-    def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        return F.logsigmoid(real(params) * scaled(x, 2))
-
-    def walk(self, params: Tensor, channels: int) -> Channels:
-        return table_walk(lambda a: F.logsigmoid(torch.cat([-a, a], 1)), params, channels)
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """A softmax over K levels for each channel (1601.06759, section 2.2)."""
+    The softmax that 1701.05517, section 3.3, compares with does: for RGB of 256 levels it has 1536 outputs.
+    """
 
     levels: int
-    couples_channels = False
+    couples_channels: bool
+    width: int  # logits of a table
 
-    def __post_init__(self) -> None:
-        check_count("levels", self.levels, 2)
+    @abstractmethod
+    def log_pmf(self, logits: Tensor) -> Tensor:
+        """Return the log-probabilities (B, K) of logits (B, width)."""
+
+    @abstractmethod
+    def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Return log p of x (B, C, ...) for logits (B, C, width, ...)."""
 
     def features(self, channels: int) -> int:
-        return channels * self.levels
+        return self.width * (channels + (channels * (channels - 1) // 2 if self.couples_channels else 0))
 
     def scale(self, x: Tensor) -> Tensor:
         return scaled(x, self.levels)
 
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        logits = real(params).unflatten(1, (x.shape[1], self.levels))  # (B, C, K, ...)
-        return -F.cross_entropy(logits.movedim(2, 1), x.long(), reduction="none")
+        parts, channels = real(params).unflatten(1, (-1, self.width)), x.shape[1]
+        if self.couples_channels:
+            parts = torch.stack([self.logits(parts, x.unbind(1)[:c], channels) for c in range(channels)], 1)
+        return self.log_prob(parts, x)
 
     def walk(self, params: Tensor, channels: int) -> Channels:
-        return table_walk(lambda logits: F.log_softmax(logits, 1), params, channels)
+        parts = real(params).unflatten(1, (-1, self.width))
+        values: list[Tensor] = []
+        for _ in range(channels):
+            values.append((yield Discrete(self.log_pmf(self.logits(parts, values, channels)))))
+        return torch.stack(values, 1)
+
+    def logits(self, parts: Tensor, earlier: Sequence[Tensor], channels: int) -> Tensor:
+        """Return the logits (B, width, ...) of a channel, given the values (B, ...) of the channels before it.
+
+        Of the parts (B, P / width, width, ...) one is for each channel; then come coefficients: r -> g, r -> b, g -> b.
+        """
+        c = len(earlier)
+        logits, first = parts[:, c], channels + c * (c - 1) // 2
+        for j, value in enumerate(earlier if self.couples_channels else ()):
+            logits = logits + parts[:, first + j] * self.scale(value).to(parts.dtype).unsqueeze(1)
+        return logits
+
+
+@dataclass(frozen=True)
+class Bernoulli(Table):
+    """Two levels, one logit each: p(x_t = 1) = sigma(a)."""
+
+    couples_channels: bool = False
+    levels = 2
+    width = 1
+
+    def log_pmf(self, logits: Tensor) -> Tensor:
+        return F.logsigmoid(torch.cat([-logits, logits], 1))
+
+    def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
+        return F.logsigmoid(logits.squeeze(2) * scaled(x, 2))
+
+
+@dataclass(frozen=True)
+class Categorical(Table):
+    """A softmax over K levels for each channel (1601.06759, section 2.2)."""
+
+    levels: int
+    couples_channels: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("levels", self.levels, 2)
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.levels
+
+    def log_pmf(self, logits: Tensor) -> Tensor:
+        return F.log_softmax(logits, 1)
+
+    def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
+        return -F.cross_entropy(logits.movedim(2, 1), x.long(), reduction="none")
 
 
 class Components(NamedTuple):

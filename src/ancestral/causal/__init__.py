@@ -2,5 +2,19 @@
 
 from ancestral.causal.conv import CausalConv1d, CausalConv2d, RowConv2d, gate
 from ancestral.causal.cursor import Cursor
+from ancestral.causal.resolution import HalfResolution
+from ancestral.causal.shifted import CornerConv2d, DownShiftedConv2d, Nin
+from ancestral.causal.weightnorm import WeightNorm
 
-__all__ = ["CausalConv1d", "CausalConv2d", "Cursor", "RowConv2d", "gate"]
+__all__ = [
+    "CausalConv1d",
+    "CausalConv2d",
+    "CornerConv2d",
+    "Cursor",
+    "DownShiftedConv2d",
+    "HalfResolution",
+    "Nin",
+    "RowConv2d",
+    "WeightNorm",
+    "gate",
+]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ancestral.likelihoods import Likelihood
+from ancestral.likelihoods import Bernoulli, Likelihood
 from ancestral.model import Model
 from ancestral.models import MODELS
 from ancestral.walk import Factor, drive
@@ -19,6 +19,7 @@ from ancestral.walk import Factor, drive
 SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argument that a model lacks is left out
     "made": {"shape": (6,), "hidden": (24,)},
     "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
+    "pixelcnn++": {"shape": (1, 4, 5), "channels": 6, "layers": 1, "likelihood": Bernoulli()},
 }
 STATES = 800  # at most so many points in an enumerated space
 

@@ -1,0 +1,150 @@
+"""The weight-normalised causal layers of PixelCNN++ (1701.05517; the names are those of the authors' code).
+
+Each has one `forward(x, ..., cursor=None)`. Layers of the pixel clock have, besides, `rows`: what they take from the
+rows above is complete when a row begins, and is computed then, for the whole row; for each pixel there remain the taps
+of the row itself.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ancestral.causal.conv import kernel_of, row_patches
+from ancestral.causal.cursor import Cursor
+from ancestral.causal.weightnorm import WeightNorm
+
+
+class DownShiftedConv2d(nn.Module):
+    """A convolution that sees its own row and rows above, columns on both sides: the row clock.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: rows (the last is its own) and columns (odd, centred).
+        stride: 2 halves the resolution (rounded up); an output then is at an even row and column of its input.
+        scale: of the outputs at initialisation.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1, scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
+        self.weights = WeightNorm((kernel_size[0] * kernel_size[1] * in_channels,), out_channels, scale)
+
+    def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, O, H / stride, W / stride); with a cursor a row, (B, C, 1, W) to (B, O, 1, ...)."""
+        if cursor is not None:
+            return self.product(self.window(x, cursor), cursor)
+        height, width = self.kernel_size
+        matrix, bias = self.weights.matrix()
+        padded = F.pad(x, (0, 0, height - 1, 0))
+        kernel = kernel_of(matrix, height, width)
+        return self.weights(F.conv2d(padded, kernel, bias, self.stride, padding=(0, width // 2)))
+
+    def window(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Return the rows above and this one, as far as the kernel reaches, and remember this one."""
+        return cursor.with_rows_above(self, x, self.kernel_size[0] - 1)
+
+    def product(self, window: Tensor, cursor: Cursor) -> Tensor:
+        """Multiply a window (B, C, rows, W) by the weights: (B, O, 1, W / stride)."""
+        width = self.kernel_size[1]
+        matrix, bias = self.weights.matrix(cursor)
+        patches = row_patches(F.pad(window, (width // 2, width // 2)), width, self.stride)
+        return F.linear(patches, matrix.t(), bias).transpose(1, 2).unsqueeze(2)
+
+
+class CornerConv2d(nn.Module):
+    """A convolution that sees up and left, its own position in the corner: "down-right-shifted", the pixel clock.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: rows (two at least, the last is its own) and columns (the last is its own).
+        stride: 2 halves the resolution (rounded up); an output then is at an even row and column of its input.
+        scale: of the outputs at initialisation.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1, scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.kernel_size, self.stride = in_channels, kernel_size, stride
+        row = kernel_size[1] * in_channels
+        self.weights = WeightNorm(((kernel_size[0] - 1) * row, row), out_channels, scale)
+
+    def rows(self, like: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor | None:
+        """Begin a row: return what `forward` is to be given as `plus` there.
+
+        Args:
+            like: features of this row, of any number of channels (B, *, 1, W).
+            plus: what else is to be added, (B, O, 1, W / stride) or (B, O, 1, 1).
+            cursor: without one `plus` is returned as it is.
+        """
+        if cursor is None:
+            return plus
+        height, width = self.kernel_size
+        above, _, bias = self.weights.parts(cursor)
+        before = cursor.with_rows_above(self, cursor.row_before(self, like, self.in_channels), height - 2)
+        patches = row_patches(F.pad(before, (width - 1, 0)), width, self.stride)
+        y = F.linear(patches, above.t(), bias).transpose(1, 2).unsqueeze(2)
+        return y if plus is None else y + plus
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, O, H / stride, W / stride); with a cursor one pixel, (B, C) to (B, O)."""
+        if cursor is not None:
+            return self.product(self.window(x, cursor), plus, cursor)
+        height, width = self.kernel_size
+        matrix, bias = self.weights.matrix()
+        padded = F.pad(x, (width - 1, 0, height - 1, 0))
+        y: Tensor = self.weights(F.conv2d(padded, kernel_of(matrix, height, width), bias, self.stride))
+        return y if plus is None else y + plus
+
+    def window(self, x: Tensor, cursor: Cursor) -> Tensor:
+        """Return the pixels on the left and this one, as far as the kernel reaches, and remember this one."""
+        cursor.note(self, x)
+        return cursor.with_pixels_left(self, x, self.kernel_size[1] - 1)
+
+    def product(self, window: Tensor, plus: Tensor | None, cursor: Cursor) -> Tensor:
+        """Multiply a window (B, columns x C) by the weights, and add what the row began with: (B, O)."""
+        return torch.addmm(plus, window, self.weights.parts(cursor)[1])
+
+
+class Nin(nn.Module):
+    """A 1x1 convolution ("network in network") of features of the row clock joined to some of the pixel clock.
+
+    Args:
+        rows: channels of the row clock; there may be none.
+        cols: channels of the pixel clock; there may be none.
+        out_channels: O.
+    """
+
+    def __init__(self, rows: int, cols: int, out_channels: int) -> None:
+        super().__init__()
+        self.both = rows > 0 and cols > 0
+        self.weights = WeightNorm((rows, cols), out_channels)
+
+    def rows(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
+        """Map (B, rows, H, W) to (B, O, H, W), to which `forward` adds its share; with a cursor (B, ..., 1, W)."""
+        matrix, bias = self.weights.matrix(cursor)
+        y = pointwise(x, matrix[: x.shape[1]], bias)
+        return y if self.both or cursor is not None else self.weights(y)
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
+        """Map (B, cols, H, W), and what `rows` has found, to (B, O, H, W); with a cursor (B, cols) to (B, O)."""
+        if cursor is not None:
+            _, weight, bias = self.weights.parts(cursor)
+            return torch.addmm(bias if plus is None else plus, x, weight)
+        matrix, bias = self.weights.matrix()
+        y = pointwise(x, matrix[-x.shape[1] :], bias if plus is None else None)
+        return self.weights(y if plus is None else y + plus)
+
+
+def pointwise(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply the channels of (B, C, H, W) by a matrix (C, O)."""
+    return F.linear(x.movedim(1, -1), matrix.t(), bias).movedim(-1, 1)
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """Return elu([x, -x]), which has twice the channels."""
+    return F.elu(torch.cat([x, -x], 1))

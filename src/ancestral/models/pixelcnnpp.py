@@ -1,0 +1,307 @@
+r"""PixelCNN++: "PixelCNN++: Improving the PixelCNN with discretized logistic mixture likelihood and other
+modifications", Salimans et al. 2017, arXiv 1701.05517.
+
+Two streams: u sees the rows above, ul the row itself and what u has found. Both go down to a quarter of the resolution
+by strided convolutions, and up again with shortcuts from every layer of the way down (section 2.3, 2.4). All layers are
+
+    gated residual blocks:  c = conv(elu([x, -x])) + nin(elu([a, -a])),
+                            [p, q] = conv(dropout(elu([c, -c]))) + V h,     y = x + p sigma(q)
+
+with the shortcut a and the context h. Convolutions are weight-normalised; `initialize` sets their gains and biases by a
+batch of data. The input is shifted (down for u, right for ul), so that every convolution may see its own position.
+
+The paper's images have sizes divisible by four; here half of an odd size is rounded up, and what lies outside of a map
+is zero on every level. The strided branches begin a coarse position at its first pixel: what lies between that pixel
+and the present one they do not see, and the full resolution sees it only as far as its own convolutions reach. So
+beyond that reach there are blind spots, which `receptive_field` leaves out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolution, Nin, RowConv2d
+from ancestral.causal.shifted import concat_elu
+from ancestral.causal.weightnorm import initialize
+from ancestral.conditioning import OneHot
+from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, Table, check_count
+from ancestral.model import Model
+from ancestral.models.gated_pixelcnn import check_image, check_image_shape
+from ancestral.walk import Walk, raster_forward, raster_walk
+
+Conditions = tuple[Tensor, ...] | None  # V h of every block of a resolution, for each resolution
+RESOLUTIONS = 3
+SMALL_SCALE = 0.1  # of the second convolution of a block at initialisation: a block begins near the identity
+
+
+class Needs(NamedTuple):
+    """Which positions of the two streams are needed, (H, W) bool each."""
+
+    u: Tensor
+    ul: Tensor
+
+
+class GatedResnet(nn.Module):
+    """A gated residual block of both streams: F features in, F out, with shortcuts from the way down or without.
+
+    Shortcuts, and the block's own inputs, are given as concatenated elus: they are needed twice.
+    """
+
+    def __init__(self, channels: int, dropout: float, shortcuts: bool) -> None:
+        super().__init__()
+        wide, self.dropout = 2 * channels, dropout
+        self.conv1_u = DownShiftedConv2d(wide, channels, (2, 3))
+        self.conv2_u = DownShiftedConv2d(wide, wide, (2, 3), scale=SMALL_SCALE)
+        self.nin_u = Nin(wide, 0, channels) if shortcuts else None
+        self.conv1_ul = CornerConv2d(wide, channels, (2, 2))
+        self.conv2_ul = CornerConv2d(wide, wide, (2, 2), scale=SMALL_SCALE)
+        self.nin_ul = Nin(wide, wide if shortcuts else 0, channels)
+
+    def rows(
+        self, u: Tensor, e: Tensor, shortcut: Tensor | None, condition: Tensor | None, cursor: Cursor | None
+    ) -> tuple[Tensor, Tensor, list[Any]]:
+        """Return the next u, its concatenated elu, and the two things that the pixels of the row are told."""
+        c = self.conv1_u(e, cursor)
+        if self.nin_u is not None:
+            c = c + self.nin_u.rows(shortcut, cursor)
+        c = self.conv2_u(self.dropped(concat_elu(c), cursor), cursor)
+        of_u, of_ul = (None, None) if condition is None else condition.chunk(2, 1)
+        u = u + F.glu(c if of_u is None else c + of_u, 1)
+        e = concat_elu(u)
+        return u, e, [self.conv1_ul.rows(e, self.nin_ul.rows(e, cursor), cursor), self.conv2_ul.rows(e, of_ul, cursor)]
+
+    def cols(self, x: Tensor, e: Tensor, shortcut: Tensor | None, told: Iterator[Any], cursor: Cursor | None) -> Tensor:
+        """Return the next features of the pixel clock."""
+        plus = next(told)
+        if shortcut is not None:
+            plus = self.nin_ul(shortcut, plus, cursor)
+        c = self.dropped(concat_elu(self.conv1_ul(e, plus, cursor)), cursor)
+        return x + F.glu(self.conv2_ul(c, next(told), cursor), 1)
+
+    def dropped(self, c: Tensor, cursor: Cursor | None) -> Tensor:
+        """Drop features in training; a walk never does."""
+        return F.dropout(c, self.dropout, self.training and cursor is None)
+
+    def needs(self, needs: Needs) -> tuple[Needs, Needs]:
+        """Return where the block's inputs, and its shortcuts, are needed, if its outputs are needed there."""
+        ul = within(needs.ul, CORNER)  # what conv2_ul reads: there nin_ul reads the shortcut, and the next u
+        out = needs.u | ul
+        u = within(out, BOTH_SIDES)
+        return Needs(out | within(u, BOTH_SIDES), within(ul, CORNER)), Needs(u, ul)
+
+
+class Resolution(nn.Module):
+    """The blocks of one resolution, on the way down and on the way up, with all lower resolutions between them."""
+
+    def __init__(self, channels: int, layers: int, dropout: float, resolutions: int) -> None:
+        super().__init__()
+        lower = Resolution(channels, layers, dropout, resolutions - 1) if resolutions > 1 else None
+        self.lower = HalfResolution(lower, channels) if lower is not None else None
+        self.down = nn.ModuleList(GatedResnet(channels, dropout, False) for _ in range(layers))
+        ups = layers + 1 if lower is not None else layers  # one for each layer of the way down, its input included
+        self.up = nn.ModuleList(GatedResnet(channels, dropout, True) for _ in range(ups))
+
+    def rows(self, u: Tensor, condition: Conditions, cursor: Cursor | None = None) -> tuple[Tensor, list[Any]]:
+        """Map u (B, F, H, W) to u, and to what the pixels are told; the way up starts from the last block's output."""
+        blocks = len(self.down) + len(self.up)
+        own, others = (None, None) if condition is None else (condition[0], condition[1:])
+        conditions = iter([None] * blocks if own is None else own.chunk(blocks, 1))
+        e, shortcuts, told = concat_elu(u), [], []
+        for block in self.down:
+            shortcuts.append(e)
+            u, e, new = block.rows(u, e, None, next(conditions), cursor)  # type: ignore[operator]
+            told += new
+        if self.lower is not None:
+            shortcuts.append(e)
+            u, new = self.lower.rows(u, others, cursor)
+            e, told = concat_elu(u), told + new
+        for block in self.up:
+            u, e, new = block.rows(u, e, shortcuts.pop(), next(conditions), cursor)  # type: ignore[operator]
+            told += new
+        assert not shortcuts
+        return u, told
+
+    def cols(self, x: Tensor, told: Iterator[Any], cursor: Cursor | None = None) -> Tensor:
+        """Map the pixel clock's features (B, F, H, W), or (B, F), to the same shape."""
+        shortcuts = []
+        for block in self.down:
+            shortcuts.append(concat_elu(x))
+            x = block.cols(x, shortcuts[-1], None, told, cursor)  # type: ignore[operator]
+        if self.lower is not None:
+            shortcuts.append(concat_elu(x))
+            x = self.lower.cols(x, told, cursor)
+        for block in self.up:
+            x = block.cols(x, concat_elu(x), shortcuts.pop(), told, cursor)  # type: ignore[operator]
+        if cursor is not None:
+            cursor.end_pixel()
+        return x
+
+    def needs(self, needs: Needs) -> Needs:
+        """Return where the inputs are needed, if the outputs are needed there."""
+        shortcuts = []
+        for block in reversed(self.up):
+            needs, shortcut = block.needs(needs)  # type: ignore[operator]
+            shortcuts.append(shortcut)
+        if self.lower is not None:
+            needs = joined(self.needs_below(needs), shortcuts.pop())
+        for block in reversed(self.down):
+            needs, _ = block.needs(needs)  # type: ignore[operator]
+            needs = joined(needs, shortcuts.pop())
+        return needs
+
+    def needs_below(self, needs: Needs) -> Needs:
+        """Return where the inputs of the strided convolutions are needed."""
+        assert self.lower is not None
+        own = F.pad(torch.stack(needs), (0, needs.u.shape[1] % 2, 0, needs.u.shape[0] % 2))
+        u, ul = own.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).any(2)  # (H / 2, W / 2, 2): in which of two columns
+        u_wide = u.any(2) | F.pad(u[:, :-1, 1], (1, 0))  # a second column reads the next coarse one, too
+        coarse = self.lower.inner.needs(Needs(u_wide, ul.any(2)))
+        height, width = needs.u.shape
+        fine = [torch.zeros_like(mask) for mask in needs]
+        for mask, of_coarse in zip(fine, coarse, strict=True):
+            mask[::2, ::2] = of_coarse
+        return Needs(within(fine[0], BOTH_SIDES), within(fine[1], CORNER))
+
+
+class PixelCNNpp(Model):
+    """PixelCNN++ over images of any size.
+
+    Args:
+        shape: (C, H, W) of the training images.
+        likelihood: of a pixel; by default a mixture of `components=10` discretized logistics over 256 levels. With a
+            table for each channel (`Categorical`, `Bernoulli`) logits are linear in the earlier channels of the pixel.
+        channels: F, features of each stream (the paper's 2.92 bits/dim: 160 in the code, 192 in the text).
+        layers: residual blocks of a resolution on the way down (the paper: 5), and one more on the way up.
+        dropout: share of the features dropped in training.
+        classes: number of classes, for a class-conditional model.
+        conditioner: what turns another context into features, instead of `classes`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        likelihood: Likelihood = DiscretizedLogisticMixture(256),  # noqa: B008 (a frozen value)
+        channels: int = 32,
+        layers: int = 5,
+        dropout: float = 0.5,
+        classes: int | None = None,
+        conditioner: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = check_image_shape(shape)
+        check_count("layers", layers, 1)
+        check_count("channels", channels, 1)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
+        if classes is not None and conditioner is not None:
+            raise ValueError("classes and conditioner cannot both be given; leave one out")
+        if isinstance(likelihood, Table) and self.shape[0] > 1:
+            likelihood = replace(likelihood, couples_channels=True)  # type: ignore[type-var]
+        self.likelihood = likelihood
+        self.conditioner = OneHot(classes=classes) if classes is not None else conditioner
+        joined = self.shape[0] + 1
+        self.first_u = DownShiftedConv2d(joined, channels, (2, 3))
+        self.first_above = DownShiftedConv2d(joined, channels, (1, 3))
+        self.first_left = CornerConv2d(joined, channels, (2, 1))
+        self.resolutions = Resolution(channels, layers, dropout, RESOLUTIONS)
+        self.out = Nin(0, channels, likelihood.features(self.shape[0]))
+        features = getattr(self.conditioner, "features", 0)
+        blocks = [2 * layers + (level < RESOLUTIONS - 1) for level in range(RESOLUTIONS if features else 0)]
+        self.condition = nn.ModuleList(RowConv2d(features, 4 * channels * n, bias=False) for n in blocks)
+        for layer in self.condition:
+            nn.init.normal_(layer.weight, std=0.05)  # type: ignore[arg-type]
+
+    groups = 1
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+        scaled = self.likelihood.scale(x).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return raster_forward(self, scaled, self.conditioned(context, len(x)))
+
+    def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        check_image(self.check(x), self.shape[0])
+        return self.likelihood.log_probs(self(x, context), x)
+
+    def walk(
+        self,
+        batch: int,
+        context: Tensor | None = None,
+        x: Tensor | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Walk:
+        """Yield the factors of every pixel in raster order, and of every channel within it; see `Model.walk`."""
+        shape = shape or self.shape
+        check_image(empty := self.empty(batch, shape), self.shape[0])
+        with torch.no_grad():
+            condition = self.conditioned(context, batch)
+        return raster_walk(self, empty, condition)
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        check_image(self.check(x), self.shape[0])
+        training = self.training
+        self.train()  # dropout is on, as in what follows
+        initialize(self, lambda: self(x, context))
+        self.train(training)
+
+    def conditioned(self, context: Tensor | None, batch: int) -> Conditions:
+        """Return V h of all blocks of every resolution, (B, blocks 4 F, 1, 1) or (B, blocks 4 F, H / n, W / n)."""
+        context = self.check_context(context, batch)
+        if self.conditioner is None:
+            return None
+        h = self.conditioner(context).to(self.dtype)
+        h = h if h.dim() == 4 else h[:, :, None, None]
+        return tuple(layer.whole(h[:, :, :: 2**n, :: 2**n]) for n, layer in enumerate(self.condition))  # type: ignore[operator]
+
+    def rows(self, x: Tensor, condition: Conditions, cursor: Cursor | None = None) -> list[Any]:
+        """Run u: rows above (B, C + 1, H, W) to what the pixels of the row are told; see `RasterNetwork.rows`."""
+        u = self.first_u(x, cursor)
+        above = self.first_left.rows(x, self.first_above(x, cursor), cursor)
+        return [above, *self.resolutions.rows(u, condition, cursor)[1]]
+
+    def cols(self, x: Tensor, rows: list[Any], cursor: Cursor | None = None) -> Tensor:
+        """Run ul: pixels on the left, and what they are told, to parameters; see `RasterNetwork.cols`."""
+        told = iter(rows)
+        h = self.resolutions.cols(self.first_left(x, next(told), cursor), told, cursor)
+        return self.out(F.elu(h), cursor=cursor)
+
+    def receptive_field(self, at: tuple[int, ...]) -> Tensor:
+        """Return which values the network sees at (c, row, col), blind spots left out: found layer by layer."""
+        channel, row, col = at
+        outputs = torch.zeros(2, *self.shape[1:], dtype=torch.bool)
+        outputs[1, row, col] = True
+        u, ul = self.resolutions.needs(Needs(*outputs))
+        above = within(u, BOTH_SIDES) | within(ul, Kernel(0, 1, 1))
+        seen = F.pad(above, (0, 0, 0, 1))[1:] | F.pad(within(ul, Kernel(1, 0, 0)), (0, 1))[:, 1:]
+        field = seen.expand(self.shape).clone()
+        field[:channel, row, col] = True
+        return field
+
+
+class Kernel(NamedTuple):
+    """How far a convolution sees from its position."""
+
+    above: int
+    left: int
+    right: int
+
+
+BOTH_SIDES, CORNER = Kernel(1, 1, 1), Kernel(1, 1, 0)
+
+
+def within(needs: Tensor, kernel: Kernel) -> Tensor:
+    """Return which positions (H, W) the convolutions at the needed ones see."""
+    padded = F.pad(needs, (kernel.right, kernel.left, 0, kernel.above))
+    return padded.unfold(0, kernel.above + 1, 1).unfold(1, kernel.left + kernel.right + 1, 1).any(3).any(2)
+
+
+def joined(one: Needs, other: Needs) -> Needs:
+    """Return what either needs."""
+    return Needs(one.u | other.u, one.ul | other.ul)
