@@ -24,7 +24,7 @@ from torch import Tensor
 
 MIN_LOG_SCALE = -7.0  # of 1701.05517, in units where the 256 levels span [-1, 1]
 MIN_LOG_BINS = MIN_LOG_SCALE + math.log(255 / 2)  # the same floor in bin widths: it holds at every bit depth
-RADIX = 256  # levels searched at once when a draw inverts a cdf
+RADIX = 16  # levels searched at once when a draw inverts a cdf
 
 
 class Distribution(ABC):
@@ -85,8 +85,10 @@ class DiscretizedMixture(Distribution):
         self.log_weights, self.means, self.log_scales, self.levels = log_weights, means, log_scales, levels
 
     def log_prob(self, v: Tensor) -> Tensor:
-        component = discretized_logistic(v.unsqueeze(-1), self.means, self.log_scales, self.levels)
-        return torch.logsumexp(self.log_weights + component, -1)
+        return torch.logsumexp(self.log_joint(v), -1)
+
+    def log_joint(self, v: Tensor) -> Tensor:
+        return self.log_weights + discretized_logistic(v.unsqueeze(-1), self.means, self.log_scales, self.levels)
 
     def log_pmf(self) -> Tensor:
         level = torch.arange(self.levels, device=self.means.device)[:, None]
@@ -95,20 +97,27 @@ class DiscretizedMixture(Distribution):
         return torch.logsumexp(self.log_weights.unsqueeze(-2) + component, -1)
 
     def cdf(self, v: Tensor) -> Tensor:
-        level = v.reshape(len(v), -1, 1)
-        edge = (level + 0.5 - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
-        below = (torch.sigmoid(edge) * self.log_weights.unsqueeze(-2).exp()).sum(-1).view(v.shape)
+        below = self.below(v.reshape(len(v), -1) + 0.5, *self.scaled()).view(v.shape)
         return torch.where(v < 0, 0, torch.where(v >= self.levels - 1, 1, below))
 
+    def scaled(self) -> tuple[Tensor, Tensor]:
+        """Return the inverse scales (B, 1, K) and the weights (B, K, 1)."""
+        return torch.exp(-self.log_scales).unsqueeze(-2), self.log_weights.exp().unsqueeze(-1)
+
+    def below(self, edges: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
+        """Return the mass of the logistics below edges (B, N)."""
+        z = (edges.unsqueeze(-1) - self.means.unsqueeze(-2)) * inverse
+        return torch.matmul(torch.sigmoid(z), weights).squeeze(-1)
+
     def draw(self, u: Tensor) -> Tensor:
-        low = torch.zeros_like(u, dtype=torch.long)
-        span = RADIX ** max(1, math.ceil(math.log(self.levels, RADIX) - 1e-9))
+        low, span, scaled = torch.zeros_like(self.means[:, :1]), 1, self.scaled()
+        while span < self.levels:
+            span *= RADIX
         while span > 1:  # the digits of the level, the highest first
-            span //= RADIX
-            digits = torch.arange(1, min(RADIX, -(-self.levels // span)), device=u.device)
-            below = self.cdf(low[:, None] + digits * span - 1)
-            low = low + span * (below <= u[:, None]).sum(-1)
-        return low
+            top, span = span, span // RADIX
+            edges = low + torch.arange(span - 0.5, top - 0.5, span, dtype=low.dtype, device=low.device)
+            low = low.add((self.below(edges, *scaled) <= u.unsqueeze(-1)).sum(-1, keepdim=True), alpha=span)
+        return low.squeeze(-1).clamp(max=self.levels - 1).long()
 
 
 class ContinuousMixture(Distribution):
@@ -119,8 +128,10 @@ class ContinuousMixture(Distribution):
         self.log_weights, self.means, self.log_scales = log_weights, means, log_scales
 
     def log_prob(self, v: Tensor) -> Tensor:
-        component = location_scale(self.family, v.unsqueeze(-1), self.means, self.log_scales)
-        return torch.logsumexp(self.log_weights + component, -1)
+        return torch.logsumexp(self.log_joint(v), -1)
+
+    def log_joint(self, v: Tensor) -> Tensor:
+        return self.log_weights + location_scale(self.family, v.unsqueeze(-1), self.means, self.log_scales)
 
     def log_pmf(self) -> Tensor:
         raise ValueError("a continuous distribution has no log_pmf; use log_prob")
@@ -159,10 +170,8 @@ def discretized_logistic(v: Tensor, means: Tensor, log_scales: Tensor, levels: i
 
 def log_one_minus_exp(log_d: Tensor) -> Tensor:
     """Return log(1 - exp(-d)) from log d, with finite values and gradients however small or large d is."""
-    small = log_d < -5
-    d = torch.exp(torch.where(small, torch.zeros_like(log_d), log_d))
-    series = torch.exp(torch.where(small, log_d, torch.full_like(log_d, -5.0)))
-    return torch.where(small, log_d - series / 2 + series.square() / 24, torch.log(-torch.expm1(-d)))
+    d, series = torch.exp(log_d.clamp(min=-5)), torch.exp(log_d.clamp(max=-5))
+    return torch.where(log_d < -5, log_d - series / 2 + series.square() / 24, torch.log(-torch.expm1(-d)))
 
 
 class Family(NamedTuple):
@@ -331,54 +340,60 @@ class Mixture(ABC):
     """
 
     couples_channels = True
+    levels: int | None
     components: int
 
-    @abstractmethod
+    def __post_init__(self) -> None:
+        if self.levels is not None:
+            check_count("levels", self.levels, 2)
+        check_count("components", self.components, 1)
+
     def scale(self, x: Tensor) -> Tensor:
-        """Return x as network input."""
+        return real(x) if self.levels is None else scaled(x, self.levels)
 
     @abstractmethod
-    def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        """Return log p of v under each component."""
+    def in_units(self, p: Components) -> Components:
+        """Return means, scales and coefficients in the units of the values, the scales with their floor."""
 
     @abstractmethod
-    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
-        """Return the mixture of one channel at one position, parameters (B, K)."""
+    def distribution(
+        self, log_weights: Tensor, means: Tensor, log_scales: Tensor
+    ) -> DiscretizedMixture | ContinuousMixture:
+        """Return the mixture of one channel, parameters (B, ..., K)."""
 
     def features(self, channels: int) -> int:
         return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
     def log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        p = components_of(params, x.shape[1], self.components)
-        earlier = self.scale(x).to(p.means.dtype).unsqueeze(-1)
+        p = self.in_units(components_of(params, x.shape[1], self.components))
         log_joint = F.log_softmax(p.logits, -1)  # log pi_k + log p(channels so far | k)
         marginals = [torch.zeros_like(log_joint[..., 0])]
-        for c in range(x.shape[1]):
-            means = conditional_means(p, earlier, c)
-            log_joint = log_joint + self.component(x[:, c].unsqueeze(-1), means, p.log_scales[:, c])
+        earlier: list[Tensor] = []
+        for c, value in enumerate(x.unbind(1)):
+            log_joint = self.distribution(log_joint, conditional_means(p, earlier), p.log_scales[:, c]).log_joint(value)
             marginals.append(torch.logsumexp(log_joint, -1))
+            earlier.append(self.scale(value).to(p.means.dtype).unsqueeze(-1))
         return torch.stack(marginals, 1).diff(dim=1)
 
     def walk(self, params: Tensor, channels: int) -> Channels:
-        p = components_of(params, channels, self.components)
+        p = self.in_units(components_of(params, channels, self.components))
         log_weights = F.log_softmax(p.logits, -1)
-        values: list[Tensor] = []
+        values, earlier = [], []
         for c in range(channels):
-            earlier = [self.scale(v).to(p.means.dtype)[:, None] for v in values]
-            means = conditional_means(p, torch.stack(earlier, 1) if earlier else p.means[:, :0], c)
-            values.append((yield self.distribution(log_weights, means, p.log_scales[:, c])))
-            # the indicator is shared: what was observed re-weights the components for the channels to come
-            seen = self.component(values[-1].unsqueeze(-1), means, p.log_scales[:, c])
-            log_weights = F.log_softmax(log_weights + seen, -1)
+            mixture = self.distribution(log_weights, conditional_means(p, earlier), p.log_scales[:, c])
+            values.append((yield mixture))
+            if c + 1 < channels:  # the indicator is shared: what was observed re-weights the components
+                log_weights = F.log_softmax(mixture.log_joint(values[-1]), -1)
+                earlier.append(self.scale(values[-1]).to(p.means.dtype).unsqueeze(-1))
         return torch.stack(values, 1)
 
 
-def conditional_means(p: Components, earlier: Tensor, c: int) -> Tensor:
-    """Return the means (B, ..., K) of channel c given scaled values of the channels before it (B, >= c, ..., 1)."""
-    first = c * (c - 1) // 2
+def conditional_means(p: Components, earlier: list[Tensor]) -> Tensor:
+    """Return the means (B, ..., K) of a channel given the scaled values (B, ..., 1) of the channels before it."""
+    c = len(earlier)
     means = p.means[:, c]
-    for j in range(c):
-        means = means + p.coefficients[:, first + j] * earlier[:, j]
+    for j, value in enumerate(earlier):
+        means = torch.addcmul(means, p.coefficients[:, c * (c - 1) // 2 + j], value)
     return means
 
 
@@ -389,23 +404,13 @@ class DiscretizedLogisticMixture(Mixture):
     levels: int
     components: int = 10
 
-    def __post_init__(self) -> None:
-        check_count("levels", self.levels, 2)
-        check_count("components", self.components, 1)
+    def in_units(self, p: Components) -> Components:
+        half = (self.levels - 1) / 2  # levels; the floor of the scale is tied to their width
+        log_scales = (p.log_scales + math.log(half)).clamp(min=MIN_LOG_BINS)
+        return Components(p.logits, p.means * half + half, log_scales, p.coefficients * half)
 
-    def scale(self, x: Tensor) -> Tensor:
-        return scaled(x, self.levels)
-
-    def in_levels(self, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and log-scales in units of levels; the floor of the scale is tied to the bin width."""
-        half = (self.levels - 1) / 2
-        return (means + 1) * half, (log_scales + math.log(half)).clamp(min=MIN_LOG_BINS)
-
-    def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        return discretized_logistic(v.to(means.dtype), *self.in_levels(means, log_scales), self.levels)
-
-    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
-        return DiscretizedMixture(log_weights, *self.in_levels(means, log_scales), self.levels)
+    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> DiscretizedMixture:
+        return DiscretizedMixture(log_weights, means, log_scales, self.levels)
 
 
 @dataclass(frozen=True)
@@ -415,17 +420,11 @@ class LogisticMixture(Mixture):
     components: int = 10
     levels = None
 
-    def __post_init__(self) -> None:
-        check_count("components", self.components, 1)
+    def in_units(self, p: Components) -> Components:
+        return p._replace(log_scales=p.log_scales.clamp(min=MIN_LOG_SCALE))
 
-    def scale(self, x: Tensor) -> Tensor:
-        return real(x)
-
-    def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        return location_scale(LOGISTIC, v, means, log_scales.clamp(min=MIN_LOG_SCALE))
-
-    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
-        return ContinuousMixture(LOGISTIC, log_weights, means, log_scales.clamp(min=MIN_LOG_SCALE))
+    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> ContinuousMixture:
+        return ContinuousMixture(LOGISTIC, log_weights, means, log_scales)
 
 
 @dataclass(frozen=True)
@@ -435,17 +434,11 @@ class GaussianMixture(Mixture):
     components: int = 10
     levels = None
 
-    def __post_init__(self) -> None:
-        check_count("components", self.components, 1)
+    def in_units(self, p: Components) -> Components:
+        return p._replace(log_scales=p.log_scales.clamp(min=MIN_LOG_SCALE))
 
-    def scale(self, x: Tensor) -> Tensor:
-        return real(x)
-
-    def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        return location_scale(GAUSSIAN, v, means, log_scales.clamp(min=MIN_LOG_SCALE))
-
-    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
-        return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales.clamp(min=MIN_LOG_SCALE))
+    def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> ContinuousMixture:
+        return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales)
 
 
 def check_count(name: str, value: int, least: int) -> None:
