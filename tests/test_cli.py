@@ -18,11 +18,11 @@ import torch
 from ancestral import checkpoint, data, testing
 from ancestral.cli import main
 from ancestral.cli.console import print_json
+from ancestral.cli.settings import build_model, default_likelihood, likelihood_of, literal
 from ancestral.data.restore import Arrays
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
 from ancestral.models import MADE, GatedPixelCNN
 from ancestral.runs import Run, in_units, open_run, relabelled
-from ancestral.cli.settings import build_model, default_likelihood, likelihood_of, literal
 
 COMMANDS = ("train", "evaluate", "sample", "complete", "verify", "report", "models", "data")
 

@@ -94,9 +94,9 @@ def train(
     length: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
     check_usage(length, model, data, resume)
     from ancestral import training
+    from ancestral.cli.settings import begun, resumed
     from ancestral.report.words import data_line, model_line
     from ancestral.runs import device_named
-    from ancestral.cli.settings import begun, resumed
 
     device_named(device)
     options = {"size": size, "bits": bits, "binarize": binarize, "skip_bad": skip_bad}
@@ -266,8 +266,8 @@ def models(
 
 def about_model(name: str) -> Answer:
     """Answer with the arguments of a model."""
-    from ancestral.report.words import shown
     from ancestral.cli.settings import arguments_of, model_named
+    from ancestral.report.words import shown
 
     kind = model_named(name)
     parameters = inspect.signature(kind).parameters

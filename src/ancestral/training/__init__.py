@@ -19,13 +19,13 @@ from torch import Tensor
 from ancestral.checkpoint import CONFIG, WEIGHTS, describe, versions, write_json, write_tensors
 from ancestral.data import Data
 from ancestral.evaluation import check_fit, per_example
-from ancestral.launching import Interruption, accelerator_for
-from ancestral.logs import Logs, Record, drawable, drawn
 from ancestral.model import Model
 from ancestral.objectives import Loss, Objective, nll
-from ancestral.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, steps_to_time, timed
-from ancestral.resuming import State, cloned, fingerprint, identity, read_state, recorded, write_state
-from ancestral.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
+from ancestral.training.launching import Interruption, accelerator_for
+from ancestral.training.logs import Logs, Record, drawable, drawn
+from ancestral.training.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, steps_to_time, timed
+from ancestral.training.resuming import State, cloned, fingerprint, identity, read_state, recorded, write_state
+from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
 
 __all__ = ["Summary", "train"]
 
@@ -181,7 +181,7 @@ class Run:
         self.draws = accelerator.is_main_process and drawable(model, data)
         weights = model.to(accelerator.device).train().parameters()
         decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
-        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay)
+        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first
         self.good: dict[str, Tensor] = {}  # the last good state
