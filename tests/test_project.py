@@ -22,7 +22,7 @@ GROUPS = (
     ("model", "walk", "capture"),
     ("models",),
     ("codec", "evaluation", "anomaly"),
-    ("objectives", "training", "checkpoint", "report", "testing"),
+    ("objectives", "training", "checkpoint", "runs", "report", "testing"),
     ("recipes", "pretrained"),
     ("cli", "__main__"),
 )

@@ -1,80 +1,28 @@
-import json
 import math
 import os
-import signal
+import re
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import assert_equal, made, noisy, pictures, records, some_data, tensors, worse
 from torch import Tensor
 
-from ancestral import training
-from ancestral.checkpoint import load, read_config, read_tensors
+from ancestral.checkpoint import load, read_config
 from ancestral.data import BINARIZE, Data
 from ancestral.data import load as load_data
 from ancestral.data.dataset import Split
-from ancestral.data.restore import Arrays, Pictures
+from ancestral.data.restore import Arrays
 from ancestral.evaluation import evaluate
 from ancestral.likelihoods import Categorical, GaussianMixture
 from ancestral.model import Model
 from ancestral.models import MADE, GatedPixelCNN
 from ancestral.objectives import nll
-from ancestral.pacing import default_batch
-from ancestral.resuming import difference
-from ancestral.schedule import Batches, Schedule, mixed, weight_decay
-from ancestral.training import Summary, train
-
-
-def some_data(examples: int = 50, valid: int = 12) -> Data:
-    """Rows of five bits that mostly repeat each other, and labels."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randint(2, (examples + valid, 1), generator=generator).expand(-1, 5).clone()
-    x ^= (torch.rand(x.shape, generator=generator) < 0.1).long()
-    labels = torch.randint(3, (len(x),), generator=generator)
-    splits = {"train": Split(x[:examples], labels[:examples]), "valid": Split(x[examples:], labels[examples:])}
-    return Data("some", (5,), 2, ("a", "b", "c"), {**splits, "test": splits["valid"]}, (), Arrays(2))
-
-
-def pictures() -> Data:
-    x = torch.randint(4, (40, 1, 4, 3), generator=torch.Generator().manual_seed(1)).byte()
-    labels = torch.arange(40) % 3
-    splits = {name: Split(x, labels) for name in ("train", "valid", "test")}
-    return Data("pictures", (1, 4, 3), 4, ("a", "b", "c"), splits, (), Pictures(4))
-
-
-def made(**arguments: Any) -> MADE:
-    torch.manual_seed(3)
-    return MADE(**{"shape": (5,), "hidden": (16,), "classes": 3, **arguments})
-
-
-def tensors(folder: Path) -> dict[str, Tensor]:
-    state = json.loads((folder / "training" / "state.json").read_text())
-    return read_tensors(folder / "training" / state["tensors"])
-
-
-def records(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if split in (None, line["split"])]
-
-
-def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-def interrupting(step: int, number: int = signal.SIGINT) -> Callable[[dict[str, Any]], None]:
-    """What sends a signal to this process after a step."""
-    at = (step, "train")
-    return lambda record: os.kill(os.getpid(), number) if (record["step"], record["split"]) == at else None
-
-
-# -- the run ----------------------------------------------------------------------------------------------------------
+from ancestral.training import train
 
 
 def test_training_learns_and_leaves_a_whole_run_folder(tmp_path: Path) -> None:
@@ -117,9 +65,20 @@ def test_training_is_a_function_of_the_seed(tmp_path: Path) -> None:
     first, again, other = made(), made(), made()
     for name, model, seed in (("first", first, 1), ("again", again, 1), ("other", other, 2)):
         torch.rand(len(name))  # what was drawn before does not matter
-        train(model, some_data(), tmp_path / name, steps=6, seed=seed)
+        train(model, some_data(), tmp_path / name, steps=6, seed=seed, loss=noisy)
     assert_equal(first.state_dict(), again.state_dict())
     assert not torch.equal(first.layers[0].weight, other.layers[0].weight)
+
+
+def test_every_step_has_noise_of_its_own(tmp_path: Path) -> None:
+    noise: list[float] = []
+
+    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
+        noise.append(torch.rand(()).item())
+        return nll(model, x, context, step)
+
+    train(made(), some_data(), tmp_path, steps=5, loss=loss)
+    assert len(set(noise)) == 5
 
 
 def test_training_draws_samples_of_pictures(tmp_path: Path) -> None:
@@ -161,7 +120,7 @@ def test_metrics_say_what_they_say(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [(r["step"], r["epoch"]) for r in records(tmp_path, "train")] == [(s, (s - 1) // 4) for s in range(1, 9)]
     out, err = capsys.readouterr()
     assert out == ""
-    assert "step 8/8: train" in err
+    assert re.search(r"^step 8/8: [\d.]+ bits/dim \(valid [\d.]+\), [\d,]+ examples/s", err, re.M)
 
 
 def test_each_step_sees_the_epoch_and_the_masks_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,80 +172,6 @@ def test_bf16_and_back(tmp_path: Path) -> None:
     assert not torch.equal(model.layers[0].weight, plain.layers[0].weight)
 
 
-# -- resuming ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_resumed_run_is_the_run_that_was_never_stopped(number: int, tmp_path: Path) -> None:
-    whole, parts = made(masks=4, order_agnostic=True), made(masks=4, order_agnostic=True)
-    train(whole, some_data(), tmp_path / "whole", epochs=5)
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    stopped = train(parts, some_data(), tmp_path / "parts", epochs=5, on_progress=interrupting(9, number))
-    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
-    assert stopped.interrupted
-    assert 9 <= stopped.steps <= 10  # in the third epoch of four steps
-    assert read_config(tmp_path / "parts")["result"]["interrupted"]
-    fresh = made(masks=4, order_agnostic=True, seed=0)
-    torch.nn.init.zeros_(fresh.layers[0].weight)  # what it had does not matter
-    resumed = train(fresh, some_data(), tmp_path / "parts", resume=True)
-    assert not resumed.interrupted
-    assert resumed.steps == 20
-    assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
-    assert_equal(whole.state_dict(), fresh.state_dict())
-    numbers = [json.loads((tmp_path / run / "training" / "state.json").read_text()) for run in ("whole", "parts")]
-    assert numbers[0] | {"seconds": 0} == numbers[1] | {"seconds": 0}
-    assert records(tmp_path / "whole", "valid") == records(tmp_path / "parts", "valid")
-    assert read_config(tmp_path / "parts")["result"]["best_step"] == resumed.best_step
-
-
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train(made(), some_data(), tmp_path / "whole", steps=12)
-    monkeypatch.setattr(training, "INTERVAL", 0)  # a checkpoint after every step
-
-    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-        if step == 7:
-            raise MemoryError
-        return nll(model, x, context, step)
-
-    loss.__qualname__ = "nll"
-    with pytest.raises(MemoryError):
-        train(made(), some_data(), tmp_path / "killed", steps=12, loss=loss)
-    with open(tmp_path / "killed" / "metrics.jsonl", "a") as file:
-        file.write('{"step": 9, "epoch": 2, "split": "train", "nats": 1.0}\n{"step": 10, "ep')  # were written later
-    train(made(), some_data(), tmp_path / "killed", resume=True)
-    assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "killed"))
-    assert [r["step"] for r in records(tmp_path / "killed", "train")] == list(range(1, 13))
-    assert len(list((tmp_path / "killed" / "training").iterdir())) == 2
-
-
-def test_a_finished_run_is_resumed_without_harm(tmp_path: Path) -> None:
-    first = train(made(), some_data(), tmp_path, steps=6)
-    before = load(tmp_path).state_dict()
-    again = train(model := made(), some_data(), tmp_path, steps=6, resume=True)
-    assert (again.steps, again.valid_nats) == (first.steps, first.valid_nats)
-    assert_equal(load(tmp_path).state_dict(), before)
-    assert_equal(model.state_dict(), before)
-
-
-def test_early_stopping_survives_resuming(tmp_path: Path) -> None:
-    runs: list[Summary] = []
-    for name, stop in (("whole", None), ("parts", 5)):
-        told = interrupting(stop) if stop else None
-        runs.append(train(made(), some_data(), tmp_path / name, epochs=40, loss=worse, on_progress=told))
-    runs.append(train(made(), some_data(), tmp_path / "parts", loss=worse, resume=True))
-    whole, stopped, resumed = runs
-    assert stopped.interrupted
-    assert (whole.steps, whole.stopped_early) == (resumed.steps, resumed.stopped_early) == (6 * 8, True)
-    assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
-
-
-def worse(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-    """A loss that makes the likelihood worse at every step."""
-    return -nll(model, x, context, step)
-
-
 def test_a_run_stops_when_validation_gets_worse_unless_steps_are_fixed(tmp_path: Path) -> None:
     early = train(made(), some_data(), tmp_path / "epochs", epochs=40, loss=worse)
     assert early.stopped_early
@@ -294,188 +179,6 @@ def test_a_run_stops_when_validation_gets_worse_unless_steps_are_fixed(tmp_path:
     assert early.best_step == 8
     fixed = train(made(), some_data(), tmp_path / "steps", steps=160, loss=worse)
     assert (fixed.steps, fixed.stopped_early, fixed.best_step) == (160, False, 8)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": {"hidden": (17,)}}, r"model\.arguments\.hidden is \[16\] in the run, got \[17\]"),
-        ({"data": {"examples": 49}}, r"data\.counts\.train is 50 in the run, got 49"),
-        ({"train": {"steps": 7}}, r"training\.steps is 6 in the run, got 7"),
-        ({"train": {"minutes": 1}}, r"training\.minutes is None in the run, got 1"),
-        ({"train": {"lr": 0.5}}, r"training\.lr is 0\.25 in the run, got 0\.5"),
-        ({"train": {"seed": 1}}, r"training\.seed is 0 in the run, got 1"),
-        ({"train": {"loss": worse}}, r"training\.loss is nll in the run, got worse"),
-    ],
-)
-def test_another_run_is_not_resumed(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    train(made(), some_data(), tmp_path, steps=6, lr=0.25)
-    with pytest.raises(ValueError, match=f"cannot be resumed: {words}"):
-        train(
-            made(**change.get("model", {})),
-            some_data(**change.get("data", {})),
-            tmp_path,
-            resume=True,
-            **change.get("train", {}),
-        )
-
-
-def test_other_examples_of_the_same_shape_are_noticed(tmp_path: Path) -> None:
-    train(made(), some_data(), tmp_path, steps=2)
-    data = some_data()
-    data.splits["train"].x[0, 0] ^= 1
-    with pytest.raises(ValueError, match=r"cannot be resumed: data\.fingerprint is"):
-        train(made(), data, tmp_path, resume=True)
-    renamed = some_data()
-    renamed.name = "./some"  # the same examples by another name
-    train(made(), renamed, tmp_path, resume=True)
-
-
-def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    train(made(), some_data(), tmp_path, steps=2)
-    before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=r"already holds a run: .*--resume"):
-        train(made(), some_data(), tmp_path, steps=2)
-    assert (tmp_path / "model.safetensors").read_bytes() == before
-
-
-def test_what_cannot_be_resumed_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such run folder"):
-        train(made(), some_data(), tmp_path / "nothing", resume=True)
-    train(made(), some_data(), tmp_path, steps=2)
-    path = tmp_path / "training" / "step-00000002.safetensors"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="damaged or cut off"):
-        train(made(), some_data(), tmp_path, resume=True)
-    (tmp_path / "training" / "state.json").unlink()
-    with pytest.raises(FileNotFoundError, match="there is nothing to resume"):
-        train(made(), some_data(), tmp_path, resume=True)
-
-
-def test_differences_are_named() -> None:
-    assert difference({"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [1, 2]}}) is None
-    assert difference({"a": {"b": 1}}, {"a": {"b": 2}}) == "a.b is 1 in the run, got 2"
-
-
-# -- what goes wrong --------------------------------------------------------------------------------------------------
-
-
-def failing(at: Callable[[int], bool], how: Callable[[Tensor], Tensor]) -> Any:
-    """The loss, spoilt at some steps."""
-
-    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-        losses = nll(model, x, context, step)
-        return how(losses) if at(step) else losses
-
-    return loss
-
-
-def not_a_number(losses: Tensor) -> Tensor:
-    return losses * float("nan")
-
-
-def wild_gradient(losses: Tensor) -> Tensor:
-    return losses + (losses - losses).sqrt()  # the value is right, its gradient is not finite
-
-
-@pytest.mark.parametrize(("how", "what"), [(not_a_number, "loss"), (wild_gradient, "gradient")])
-def test_a_step_that_is_not_finite_is_skipped(
-    how: Callable[[Tensor], Tensor], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    summary = train(made(), some_data(), tmp_path, steps=10, loss=failing({3, 4, 8}.__contains__, how))
-    assert (summary.steps, summary.skipped) == (10, 3)
-    assert [r["step"] for r in records(tmp_path, "train") if "skipped" in r] == [4, 5, 9]
-    assert f"step 4 was skipped: the {what} is not finite" in capsys.readouterr().err
-    assert all(bool(tensor.isfinite().all()) for tensor in tensors(tmp_path).values())
-
-
-def test_a_skipped_step_changes_nothing(tmp_path: Path) -> None:
-    weights: list[Tensor] = []
-
-    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-        weights.append(model.get_parameter("layers.0.weight").detach().clone())
-        return nll(model, x, context, step) * (float("nan") if step == 2 else 1)
-
-    train(made(), some_data(), tmp_path, steps=5, loss=loss)
-    assert torch.equal(weights[2], weights[3])
-    assert not torch.equal(weights[3], weights[4])
-
-
-def test_several_in_a_row_go_back_with_half_the_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plain = train(made(), some_data(), tmp_path / "plain", steps=40)
-    spoilt = failing(range(20, 25).__contains__, not_a_number)
-    summary = train(made(), some_data(), tmp_path / "spoilt", steps=40, loss=spoilt)
-    assert (summary.steps, summary.skipped) == (plain.steps, 5)
-    assert "back to the last good state, with 0.5 of the rate" in capsys.readouterr().err
-    rates = {r["step"]: r["lr"] for r in records(tmp_path / "plain", "train")}
-    after = {r["step"]: r["lr"] for r in records(tmp_path / "spoilt", "train") if "lr" in r}
-    assert after[20] == rates[20]
-    assert after[26] == rates[26] / 2
-    assert evaluate(load(tmp_path / "spoilt"), some_data()).nats < evaluate(made(), some_data()).nats
-
-
-def test_training_that_always_fails_ends_with_one_line(tmp_path: Path) -> None:
-    steps: list[int] = []
-
-    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-        steps.append(step)
-        return nll(model, x, context, step) * (float("nan") if step >= 6 else 1)
-
-    with pytest.raises(
-        ValueError, match=r"^training diverges: 20 steps were not finite, .* lower lr than 0\.002"
-    ) as error:
-        train(made(), some_data(), tmp_path, steps=1000, loss=loss)
-    assert "\n" not in str(error.value)
-    assert len(steps) == 6 + 4 * 5
-    assert all(bool(p.isfinite().all()) for p in load(tmp_path).parameters())
-
-
-def test_every_other_step_may_fail_without_end(tmp_path: Path) -> None:
-    summary = train(made(), some_data(), tmp_path, steps=60, loss=failing(lambda step: step % 2 == 1, not_a_number))
-    assert (summary.steps, summary.skipped) == (60, 30)
-
-
-def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
-    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-        return nll(model, x, context, step)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(made(), some_data(), tmp_path, steps=5, loss=loss)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "INTERVAL", 0)
-    write = Path.write_bytes
-
-    def write_bytes(path: Path, content: bytes) -> int:
-        if "step-00000004" in path.name:
-            write(path, content[:50])
-            raise OSError(28, "No space left on device", str(path))
-        return write(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
-    with pytest.raises(
-        OSError, match=r"^cannot write .*step-00000004.safetensors: No space left on device; .* intact$"
-    ):
-        train(made(), some_data(), tmp_path / "full", steps=8)
-    assert sorted(path.name for path in (tmp_path / "full" / "training").iterdir()) == [
-        "state.json",
-        "step-00000003.safetensors",
-    ]
-    monkeypatch.undo()
-    train(made(), some_data(), tmp_path / "full", resume=True)
-    train(made(), some_data(), tmp_path / "whole", steps=8)
-    assert_equal(tensors(tmp_path / "full"), tensors(tmp_path / "whole"))
-
-
-def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"^cannot write .*file/run") as error:
-        train(made(), some_data(), tmp_path / "file" / "run", steps=2, loss=failing(lambda step: True, lambda x: 1 / 0))
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -509,101 +212,11 @@ def test_data_that_does_not_fit_is_refused_before_anything_is_written(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-# -- the schedule -----------------------------------------------------------------------------------------------------
-
-
-def test_minutes_are_kept_and_leave_no_trace(tmp_path: Path) -> None:
-    begin = time.perf_counter()
-    timed = train(made(), some_data(), tmp_path / "minutes", minutes=0.04)
-    seconds = time.perf_counter() - begin
-    assert seconds < 60 * 0.04 * 1.1 + 0.5  # half a second for what a busy machine may do to the last step
-    planned = read_config(tmp_path / "minutes")["training"]["planned_steps"]
-    assert timed.steps <= planned
-    if timed.steps == planned:
-        train(made(), some_data(), tmp_path / "steps", steps=planned)
-        assert_equal(tensors(tmp_path / "minutes"), tensors(tmp_path / "steps"))
-
-
-def test_a_run_of_minutes_resumes_with_the_same_schedule(tmp_path: Path) -> None:
-    train(made(), some_data(), tmp_path, minutes=0.03, on_progress=interrupting(2))
-    config = read_config(tmp_path)
-    assert config["training"]["minutes"] == 0.03
-    done = train(made(), some_data(), tmp_path, minutes=0.03, resume=True)
-    assert read_config(tmp_path)["training"] == config["training"]
-    assert not done.interrupted
-
-
-def test_a_run_of_minutes_ends_on_a_machine_that_became_slower(tmp_path: Path) -> None:
-    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-        time.sleep(0.1 if step > 60 else 0.001)  # the measured steps are the first ones
-        return nll(model, x, context, step)
-
-    summary = train(made(), some_data(), tmp_path, minutes=0.03, loss=loss)
-    assert summary.stopped_early
-    assert summary.steps < read_config(tmp_path)["training"]["planned_steps"]
-    assert summary.seconds < 60 * 0.03 * 1.1 + 0.5
-    assert records(tmp_path, "valid")[-1]["step"] == summary.steps
-
-
-def test_every_example_comes_once_an_epoch() -> None:
-    batches = Batches(examples=50, size=16, seed=7)
-    assert batches.per_epoch == 4
-    epochs = [[batches.at(step) for step in range(4 * e, 4 * e + 4)] for e in range(3)]
-    for number, epoch in enumerate(epochs):
-        assert {e for e, _ in epoch} == {number}
-        assert {len(index) for _, index in epoch} == {12, 13}
-        assert torch.cat([index for _, index in epoch]).sort().values.tolist() == list(range(50))
-    assert not torch.equal(epochs[0][0][1], epochs[1][0][1])
-    assert torch.equal(batches.at(5)[1], Batches(50, 16, 7).at(5)[1])
-    assert not torch.equal(batches.at(5)[1], Batches(50, 16, 8).at(5)[1])
-
-
-def test_the_rate_rises_and_falls() -> None:
-    schedule = Schedule(steps=1000, lr=0.1)
-    rates = [schedule.rate(step) for step in range(1000)]
-    top = rates.index(max(rates))
-    assert rates[0] < 0.01
-    assert top == 50
-    assert rates[top] == pytest.approx(0.1, rel=0.02)
-    assert rates[-1] < 1e-6
-    assert all(a > b for a, b in zip(rates[top:], rates[top + 1 :], strict=False))
-    assert Schedule(1, 0.1).rate(0) == 0.1
-
-
-def test_a_run_is_validated_twenty_times_and_at_its_end() -> None:
-    for steps in (1, 7, 20, 1000, 1010):
-        schedule = Schedule(steps, 0.1)
-        due = [step for step in range(1, steps + 1) if schedule.validation(step)]
-        assert due[-1] == steps
-        assert len(due) <= 20
-        assert [schedule.validation(step) for step in due] == list(range(1, len(due) + 1))
-
-
-def test_the_average_reaches_further_as_the_run_goes_on() -> None:
-    schedule = Schedule(steps=10_000, lr=0.1)
-    assert schedule.decay(0) < 0.2
-    assert schedule.decay(9999) == pytest.approx(1 - 1 / 500)
-    assert Schedule(10**6, 0.1).decay(10**6) == pytest.approx(0.9995)
-    assert 0 <= Schedule(1, 0.1).decay(0) < 0.2
-
-
-def test_sizes_suit_the_data() -> None:
-    assert [default_batch(n) for n in (1, 100, 1258, 5000, 50_000)] == [16, 16, 16, 32, 64]
-    assert weight_decay(0.002, 80) == pytest.approx(1 / (0.002 * 1600))
-    assert weight_decay(0.002, 1) == pytest.approx(1 / (0.002 * 500))
-
-
-def test_seeds_depend_on_every_number() -> None:
-    assert len({mixed(a, b, c) for a in range(3) for b in range(3) for c in range(3)}) == 27
-
-
-# -- several processes ------------------------------------------------------------------------------------------------
-
 PROCESS = """
 import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import made, some_data, pictures
+from runs import made, some_data, pictures
 from ancestral.evaluation import evaluate
 from ancestral.training import train
 from ancestral.likelihoods import Categorical

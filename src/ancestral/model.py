@@ -135,7 +135,7 @@ class Model(Recorded, nn.Module, ABC):
         if bool(source.late.any()) and proposals == 1:
             log.warning(
                 "complete: known values that come after unknown ones in the order of the model were kept but not "
-                "taken into account; proposals=N chooses among N completions by their likelihood"
+                "taken into account; proposals=N (--proposals N) chooses among N completions by their likelihood"
             )
         return out if proposals == 1 else resampled_by(source, out.unflatten(0, (-1, proposals)), generator)
 

@@ -7,7 +7,7 @@ a continuous table to the run's units.
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +16,16 @@ from ancestral.checkpoint import load, read_config
 from ancestral.conditioning import OneHot
 from ancestral.data import BINARIZE, Data, Restore, Split, rebuild
 from ancestral.data import load as load_data
-from ancestral.data.restore import Table
+from ancestral.data.restore import Pictures, Table
 from ancestral.model import Model
 from ancestral.models import MODELS
 
-__all__ = ["Run", "device_named", "open_run"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Run", "device_named", "listed", "open_run", "recorded_data", "registered", "run_config"]
+
+RECORDED = {"source", "options", "seed", "shape", "levels", "classes", "counts", "notes", "restore"}  # of the data
 
 
 class Run(NamedTuple):
@@ -46,6 +51,17 @@ class Run(NamedTuple):
         """What turns the model's levels into something a user opens; no data is needed for it."""
         return rebuild(self.config["data"]["restore"])
 
+    def pictures(self, x: Tensor) -> "list[Image.Image]":
+        """Return levels (N, C, H, W) as pictures.
+
+        Raises:
+            ValueError: the run is not of pictures.
+        """
+        restore = self.restore
+        if not isinstance(restore, Pictures):
+            raise ValueError(f"{self.folder} is no run of grey or RGB pictures, but of {self.config['data']['source']}")
+        return restore(x)
+
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes that the model is conditioned on, None where it is not.
@@ -58,7 +74,9 @@ class Run(NamedTuple):
             return None
         if not isinstance(conditioner, OneHot):
             kind = type(conditioner).__name__
-            raise ValueError(f"{self.folder}: the model is conditioned by {kind}; use it from Python, with your contexts")
+            raise ValueError(
+                f"{self.folder}: the model is conditioned by {kind}; use it from Python, with your contexts"
+            )
         names = tuple(self.config["data"].get("classes") or ())
         return names + tuple(str(label) for label in range(len(names), conditioner.classes))
 
@@ -104,7 +122,7 @@ def open_run(folder: str | Path, device: str = "auto") -> Run:
 def run_config(folder: str | Path) -> dict[str, Any]:
     """Return what config.json of a run says; raise ValueError where it is none of a run."""
     config = read_config(folder)
-    if not {"model", "data"} <= config.keys():
+    if "model" not in config or not isinstance(data := config.get("data"), dict) or not RECORDED <= data.keys():
         raise ValueError(f"{folder} is no run of ancestral train: its config.json names no model, or no data")
     return config
 

@@ -107,14 +107,15 @@ class MADE(Model):
         return {} if self.masks == 1 else {"mask": step}
 
     def connections(self, mask: int | Degrees) -> tuple[list[Tensor], Tensor]:
-        """Return the masks of all layers and of the direct connections, on the model's device."""
-        if isinstance(mask, int) and self._last[:2] == (mask, self.device):
+        """Return the masks of all layers and of the direct connections, as the weights that they multiply."""
+        kind = (self.device, self.dtype)
+        if isinstance(mask, int) and self._last[:2] == (mask, kind):
             return self._last[2]
         degrees = self.degrees(mask)
-        masks = [m.to(self.device) for m in degrees.masks(self.inputs, self.outputs)]
-        made = masks, degrees.direct(self.inputs, self.outputs).to(self.device)
+        masks = [m.to(*kind) for m in degrees.masks(self.inputs, self.outputs)]
+        made = masks, degrees.direct(self.inputs, self.outputs).to(*kind)
         if isinstance(mask, int):
-            self._last = (mask, self.device, made)
+            self._last = (mask, kind, made)
         return made
 
     def encoded(self, x: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ def write_report(run: Run) -> Path:
     foot = f"Written by ancestral {__version__} on {datetime.now():%Y-%m-%d %H:%M}."
     path = run.folder / "report.html"
     with replacing(path) as part:
-        part.write_text(page(f"{run.name} on {run.config['data']['source']}", lead(run, missing), sections, foot), "utf-8")
+        part.write_text(
+            page(f"{run.name} on {run.config['data']['source']}", lead(run, missing), sections, foot), "utf-8"
+        )
     return path
 
 
@@ -107,7 +109,9 @@ def training(run: Run) -> str:
     if not lines:
         return ""
     drawing = svg_of(curves(lines, "step", unit.replace("bits_per_dim", "bits/dim")), "curves")
-    return section("Training", picture(drawing, "valid is of the averaged weights", "curves of training and validation"))
+    return section(
+        "Training", picture(drawing, "valid is of the averaged weights", "curves of training and validation")
+    )
 
 
 def samples(run: Run) -> str:
@@ -118,7 +122,7 @@ def samples(run: Run) -> str:
     labels = labels_for(run, SAMPLES if names is None else OF_A_CLASS * len(names))
     x = drawn(run, SAMPLES if labels is None else len(labels), labels)
     caption = "drawn from the model" if names is None else f"a row for each class: {', '.join(names)}"
-    content = png(in_rows(run.restore(x), None if labels is None else labels.tolist()))
+    content = png(in_rows(run.pictures(x), None if labels is None else labels.tolist()))
     return section("Samples", picture(content, caption, "samples of the model"))
 
 
@@ -129,7 +133,7 @@ def completing(run: Run, data: Data | None) -> str:
     x, labels = varied(data, COMPLETED)
     known = known_part("top", *run.model.shape[1:])
     drawings = completed(run, x, known, None if run.classes is None else labels, TIMES)
-    content = png(completions(run.restore(x), known, [run.restore(row) for row in drawings]))
+    content = png(completions(run.pictures(x), known, [run.pictures(row) for row in drawings]))
     given = "" if run.classes is None else " and its label"
     caption = f"a test picture, what the model was given of it{given}, and {TIMES} ways to go on"
     return section("Completions", picture(content, caption, "completions of upper halves"))
@@ -168,8 +172,12 @@ def pixel_maps(run: Run, data: Data, values: Tensor, unit: str) -> str:
     if isinstance(run.restore, Pictures):
         x, labels = varied(data, COMPLETED)
         maps = nats_of(run, x, labels).sum(1) / NATS[unit]
-        drawing = svg_of(example_maps([rgb(p) for p in run.restore(x)], maps.numpy(), f"{unit} of a pixel"), "examples")
-        parts.append(picture(drawing, "what surprised the model in single pictures", "maps of the bits of single pictures"))
+        drawing = svg_of(
+            example_maps([rgb(p) for p in run.pictures(x)], maps.numpy(), f"{unit} of a pixel"), "examples"
+        )
+        parts.append(
+            picture(drawing, "what surprised the model in single pictures", "maps of the bits of single pictures")
+        )
     return "\n".join(parts)
 
 

@@ -33,7 +33,9 @@ def check_out(path: Path, restore: Restore) -> None:
 def check_picture(path: Path, run: Run) -> None:
     """Raise ValueError unless completions of the run can be written to that path."""
     if not isinstance(run.restore, Pictures):
-        raise ValueError(f"{run.folder} is no run of pictures; from Python, model.complete(x, known) completes any data")
+        raise ValueError(
+            f"{run.folder} is no run of pictures; from Python, model.complete(x, known) completes any data"
+        )
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out {path}: completions are written as .png")
 
@@ -58,18 +60,18 @@ def drawn(run: Run, n: int, labels: Tensor | None, temperature: float = 1.0, see
     return torch.cat(parts).cpu()
 
 
-def save_draws(x: Tensor, labels: Tensor | None, restore: Restore, path: Path) -> None:
+def save_draws(run: Run, x: Tensor, labels: Tensor | None, path: Path) -> None:
     """Write samples: a picture with a row for each class, or arrays x and x_label, which `--data` reads again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".png":
-        several = labels is not None and len(labels.unique()) > 1
-        save_png(in_rows(restore(x), labels.tolist() if several else None), path)
+        rows = None if labels is None or len(labels.unique()) == 1 else labels.tolist()
+        save_png(in_rows(run.pictures(x), rows), path)
     elif path.suffix.lower() == ".npz" and labels is not None:
-        array = restore(x) if isinstance(restore, Table) else x.short().numpy()
+        array = x.short().numpy() if run.model.likelihood.levels is not None else x.numpy()
         with replacing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, x=array, x_label=labels.numpy())
     else:
-        restore.save(x, path)
+        run.restore.save(x, path)
 
 
 def originals(run: Run, picture: Path | None = None, context: str | None = None) -> tuple[Tensor, Tensor | None]:

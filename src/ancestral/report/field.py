@@ -5,7 +5,7 @@ backpropagation, or by changing x_s where the network reads levels one-hot and h
 """
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Witness:
 
     def __init__(self, x: Tensor, levels: int | None) -> None:
         self.observe, self.levels = Observe(x), levels
-        self.order: list[tuple[int, ...]] = []
+        self.order: list[tuple[Any, ...]] = []
         self.log_sum = 0.0
 
     def __call__(self, factor: Factor) -> Tensor:
@@ -74,7 +74,7 @@ class Field(NamedTuple):
         before: what comes before it in the order of the walk, bool.
     """
 
-    at: tuple[int, ...]
+    at: tuple[Any, ...]
     strength: Tensor
     declared: Tensor
     before: Tensor
@@ -91,7 +91,7 @@ class Field(NamedTuple):
 
     @property
     def blind(self) -> Tensor:
-        """What comes before and lies within reach (of a picture: the rectangle around what is seen), but is not seen."""
+        """What comes before and lies within reach, in the rectangle around what is seen, but is not seen."""
         return self.before & ~self.seen & rectangle(self.seen & self.before)
 
 
@@ -108,7 +108,7 @@ def spanned(mask: Tensor) -> Tensor:
     return (mask.cumsum(0) > 0) & (mask.flip(0).cumsum(0).flip(0) > 0)
 
 
-def field_of(model: Model, x: Tensor, context: Tensor | None, at: tuple[int, ...], place: Tensor) -> Field:
+def field_of(model: Model, x: Tensor, context: Tensor | None, at: tuple[Any, ...], place: Tensor) -> Field:
     """Measure the receptive field of the variable `at` on examples x (B, *shape).
 
     Args:
@@ -127,7 +127,7 @@ def field_of(model: Model, x: Tensor, context: Tensor | None, at: tuple[int, ...
     return Field(at, strength.cpu(), model.receptive_field(at).cpu(), place < place[at])
 
 
-def by_gradient(model: Model, x: Tensor, context: Tensor | None, at: tuple[int, ...]) -> Tensor | None:
+def by_gradient(model: Model, x: Tensor, context: Tensor | None, at: tuple[Any, ...]) -> Tensor | None:
     """Return max |d log p(x_at) / d x| over the examples, like one example, or None where there is no derivative."""
     x = x.clone().requires_grad_()
     value = model.log_probs(x, context)[:, *at].sum()

@@ -17,7 +17,7 @@ __all__ = ["bars", "curves", "example_maps", "field_picture", "heat", "matrix_pi
 
 INK = "#1f2328"
 BLUE, ORANGE, GREEN, RED, GREY = "#3f7fbf", "#d9822b", "#3f9f6f", "#c8384e", "#9aa4ae"
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # settings of matplotlib
     "axes.edgecolor": GREY,
     "axes.grid": True,
     "axes.labelcolor": INK,
@@ -173,7 +173,7 @@ def field_picture(kinds: Tensor, strength: Tensor, at: tuple[int, int]) -> "Figu
     from matplotlib.patches import Patch
 
     fig, (left, right) = figure(9, 4, 2)
-    left.imshow(kinds, cmap=ListedColormap(list(KINDS.values())), vmin=-0.5, vmax=len(KINDS) - 0.5)
+    left.imshow(kinds.numpy(), cmap=ListedColormap(list(KINDS.values())), vmin=-0.5, vmax=len(KINDS) - 0.5)
     left.set_title(f"what pixel {at} sees")
     there = [(name, colour) for k, (name, colour) in enumerate(KINDS.items()) if bool((kinds == k).any())]
     patches = [Patch(facecolor=colour, edgecolor=GREY, label=name) for name, colour in there]

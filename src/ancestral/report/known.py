@@ -53,7 +53,9 @@ def known_part(word: str, height: int, width: int) -> Tensor:
     if not path.is_file():
         near = get_close_matches(word, PARTS, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"--known {word}: no such part or file{hint}; it takes {', '.join(PARTS)} or a mask, a picture file")
+        raise ValueError(
+            f"--known {word}: no such part or file{hint}; it takes {', '.join(PARTS)} or a mask, a picture file"
+        )
     x, levels = read_pictures([path])
     if x.shape[2:] != (height, width):
         raise ValueError(f"--known {word}: the mask is {x.shape[3]}x{x.shape[2]} pixels, it takes {width}x{height}")

@@ -16,13 +16,15 @@ body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 54rem; backgroun
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; }
 h2 { font-size: 1.25rem; margin: 2.75rem 0 .75rem; padding-top: 1.25rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.5rem 0 0; } p { margin: .5rem 0; } .soft, figcaption { color: var(--soft); font-size: .9rem; } a { color: var(--link); }
+h3 { font-size: 1rem; margin: 1.5rem 0 0; } p { margin: .5rem 0; }
+.soft, figcaption { color: var(--soft); font-size: .9rem; } a { color: var(--link); }
 table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem 1.5rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; font-size: .85rem; color: var(--soft); } .first td { font-weight: 600; }
 td:nth-child(2), .numbers td { white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; padding: .3rem 0 .3rem 1.5rem; }
-.scroll { overflow-x: auto; } code { font: .88em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; white-space: normal; }
+.scroll { overflow-x: auto; }
+code { font: .88em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; white-space: normal; }
 figure { margin: 1rem 0; } figure svg, figure img { max-width: 100%; height: auto; display: block; }
 figure img { image-rendering: pixelated; border-radius: 4px; } figure img.smooth { image-rendering: auto; }
 figure svg text { font-family: inherit !important; } figure svg image { image-rendering: pixelated; }

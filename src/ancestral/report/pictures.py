@@ -71,7 +71,9 @@ def in_rows(pictures: Sequence["Image.Image"], labels: Sequence[int] | None = No
     if labels is None:
         columns = int(np.ceil(np.sqrt(len(pictures))))
         return tiles([pictures[i : i + columns] for i in range(0, len(pictures), columns)])
-    mine = {label: [p for p, own in zip(pictures, labels, strict=True) if own == label] for label in sorted(set(labels))}
+    mine = {
+        label: [p for p, own in zip(pictures, labels, strict=True) if own == label] for label in sorted(set(labels))
+    }
     return tiles(list(mine.values()))
 
 

@@ -148,7 +148,9 @@ def pixel_findings(field: Field) -> "tuple[list[Finding], dict[str, Any], Figure
     size = f"({kinds.shape[0]}, {kinds.shape[1]})"
     words = f"pixel ({row}, {col}) of {size} sees {seen} of {seen + blind + beyond} earlier pixels"
     words += f", {beyond} are beyond its reach" if beyond else ""
-    exact = "as the model declares" if not undeclared + unseen else f"{undeclared} undeclared, {unseen} declared unseen"
+    exact = "as the model declares"
+    if undeclared or unseen:
+        exact = f"{undeclared} more than the model declares, {unseen} that it declares had no influence here"
     findings = [
         Finding("no leak", "failed" if leaks else "passed", f"{leaks or 'no'} later pixels are seen"),
         Finding("receptive field", "failed" if undeclared else "passed", f"{words}; {exact}"),
@@ -170,9 +172,7 @@ def kinds_of(field: Field) -> Tensor:
     return kinds
 
 
-def column_findings(
-    strength: Tensor, place: Tensor, names: Any
-) -> "tuple[list[Finding], dict[str, Any], Figure]":
+def column_findings(strength: Tensor, place: Tensor, names: Any) -> "tuple[list[Finding], dict[str, Any], Figure]":
     """Say which columns of a table depend on which."""
     order = place.argsort()
     ordered = strength[order][:, order]

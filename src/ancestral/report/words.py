@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 from ancestral.data import Data
 from ancestral.model import Model
 
-__all__ = ["Citation", "about", "citation", "data_line", "evaluation_rows", "model_line", "plus_minus", "shown", "summary_line"]
+__all__ = [
+    "Citation",
+    "about",
+    "citation",
+    "data_line",
+    "evaluation_rows",
+    "model_line",
+    "plus_minus",
+    "shown",
+    "summary_line",
+]
 
 PAPER = re.compile(r'^(?P<name>.+?): "(?P<title>.+?)", (?P<authors>.+?),? arXiv (?P<arxiv>\d{4}\.\d{4,5})\.?$')
 
@@ -64,7 +74,7 @@ def digits_of(se: float | None) -> int:
 
 
 def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return a table of an evaluation as JSON: a head, the model, trivial models below it; nats, and bits/dim if any."""
+    """Return a table of an evaluation as JSON: a head, then the model, then trivial models, in bits/dim and nats."""
     given = evaluation["given"]
     rows = [(f"{name}, given {given}" if given else name, evaluation)]
     if evaluation["label_averaged"]:

@@ -16,7 +16,7 @@ VALIDATIONS = 20  # in a run
 DRAWS = (1, 2, 5, 10, 20)  # the validations at which samples are drawn: early ones change most
 LONGEST_WARM_UP = 500  # steps
 LONGEST_MEMORY = 2000  # steps over which weights are averaged
-DECAY_EPOCHS, DECAY_STEPS = 20, 500  # the time over which weights decay: so many epochs, but at least so many steps
+DECAY_EPOCHS, DECAY_STEPS = 10, 500  # the time over which weights decay: so many epochs, but at least so many steps
 
 
 def mixed(*numbers: int) -> int:
@@ -88,7 +88,7 @@ class Schedule:
 
 
 def weight_decay(lr: float, per_epoch: int) -> float:
-    """Return AdamW's weight decay: what a batch did to the weights is forgotten, but for 1/e, in about 20 epochs.
+    """Return AdamW's weight decay: what a batch did to the weights is forgotten, but for 1/e, in about 10 epochs.
 
     A time in epochs, so that little data, which is soon overfitted, is held back and much data is not (2405.13698).
     """

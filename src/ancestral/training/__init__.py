@@ -19,17 +19,17 @@ from torch import Tensor
 from ancestral.checkpoint import CONFIG, WEIGHTS, describe, versions, write_json, write_tensors
 from ancestral.data import Data
 from ancestral.evaluation import check_fit, per_example
-from ancestral.launching import Interruption, accelerator_for
-from ancestral.logs import Logs, Record, drawable, drawn
 from ancestral.model import Model
 from ancestral.objectives import Loss, Objective, nll
-from ancestral.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, timed
-from ancestral.resuming import State, cloned, fingerprint, read_state, recorded, write_state
-from ancestral.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
+from ancestral.training.launching import Interruption, accelerator_for
+from ancestral.training.logs import Logs, Record, drawable, drawn
+from ancestral.training.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, steps_to_time, timed
+from ancestral.training.resuming import State, cloned, fingerprint, identity, read_state, recorded, write_state
+from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
 
 __all__ = ["Summary", "train"]
 
-LR = 2e-3
+LR = 3e-3
 BETAS = (0.9, 0.999)
 CLIP = 1.0  # norm of the gradient of nats per variable, which is about half of this in healthy training
 PATIENCE = 5  # validations without a better one, of 20
@@ -102,7 +102,7 @@ def train(
         minutes: the speed is measured, then the number of steps is fixed. Without any of the three limits: epochs,
             as many as suit the size of the data.
         batch_size: over all processes; by default between 16 and 64, the more the more data there is.
-        lr: the highest rate of Adam, before it falls to zero; 0.002 by default.
+        lr: the highest rate of Adam, before it falls to zero; 0.003 by default.
         precision: 32, or "bf16" for mixed precision.
         device: "auto", "cpu" or "cuda".
         seed: of order, noise and dropout; the weights are those that the model has.
@@ -123,7 +123,8 @@ def train(
     fixed = {"loss": getattr(loss, "__qualname__", str(loss)), "precision": str(precision), "seed": seed}
     training = {**{name: value for name, value in {**limits, **sizes}.items() if value is not None}, **fixed}
     described = {"model": describe(model), "data": {**data.describe(), "fingerprint": fingerprint(data)}}
-    before = recorded(Path(out), {**described, "training": training}, resume)
+    same = {**described, "data": identity(described["data"]), "training": training}
+    before = recorded(Path(out), same, resume)
     accelerator.wait_for_everyone()  # no process writes before all have looked
     defaults = {**dict.fromkeys(limits), "batch_size": default_batch(len(data.split("train"))), "lr": LR}
     fresh = {**described, "training": {**defaults, **training}}
@@ -180,7 +181,7 @@ class Run:
         self.draws = accelerator.is_main_process and drawable(model, data)
         weights = model.to(accelerator.device).train().parameters()
         decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
-        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay)
+        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first
         self.good: dict[str, Tensor] = {}  # the last good state
@@ -203,7 +204,8 @@ class Run:
     def go(self, stop: Interruption, on_progress: Callable[[Record], None] | None) -> None:
         """Train until the schedule, the user or the validation ends it."""
         counters, schedule = self.state.counters, self.schedule
-        with self.logs(on_progress) as logs:
+        folder = self.folder if self.accelerator.is_main_process else None  # the others keep silent
+        with Logs(folder, self.data, schedule.steps, self.batches.per_epoch, counters.step, on_progress) as logs:
             while counters.step < schedule.steps and not counters.over:
                 step, counters.step = counters.step, counters.step + 1
                 rate = schedule.rate(step) * counters.slowdown
@@ -218,6 +220,7 @@ class Run:
                 if schedule.validation(counters.step) or counters.over:
                     self.validate(logs)
                 if update.asked:
+                    logs.say(f"interrupted after step {counters.step}: --resume (resume=True) goes on from there")
                     break
                 if time.perf_counter() - self.saved > INTERVAL:
                     self.save()
@@ -233,15 +236,14 @@ class Run:
         loss = self.objective(x, context, step).sum()
         self.accelerator.backward(loss * (world / (len(index) * self.variables)))  # processes average gradients
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), CLIP)
-        told = torch.stack(
-            [loss.detach(), norm / world, *loss.new_tensor([asked, self.clock.late(self.settings["minutes"])])]
-        )
-        nats, norm, asked, late = self.accelerator.reduce(told).tolist()
-        if math.isfinite(nats) and math.isfinite(norm):
+        flags = loss.new_tensor([asked, self.clock.late(self.settings["minutes"])])
+        told = self.accelerator.reduce(torch.cat([torch.stack([loss.detach(), norm / world]), flags])).tolist()
+        if math.isfinite(told[0]) and math.isfinite(told[1]):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
-        return Update(nats / len(index), norm, len(index), time.perf_counter() - begin, asked > 0, late > 0)
+        seconds = time.perf_counter() - begin
+        return Update(told[0] / len(index), told[1], len(index), seconds, told[2] > 0, told[3] > 0)
 
     def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Return training examples and their context on the device."""
@@ -285,8 +287,10 @@ class Run:
             counters.best_step, counters.best_nats, counters.worse = counters.step, nats, 0
             self.state.keep_best()
         unlimited = self.settings["steps"] is None and self.settings["minutes"] is None
-        counters.over |= unlimited and counters.worse >= PATIENCE
         logs.validation(counters.step, nats, better)
+        if unlimited and counters.worse >= PATIENCE:
+            counters.over = True
+            logs.say(f"training ends: validation has been worse since step {counters.best_step}")
         if self.schedule.validation(counters.step) in DRAWS and self.draws:
             logs.pictures(counters.step, self.data.restore, self.drawn())
 
@@ -325,8 +329,7 @@ class Run:
         """
         before = cloned(self.state.tensors())
         timed(lambda: self.update(0, lr=0.0))  # the first one is slower
-        first = timed(lambda: self.update(1, lr=0.0))
-        count = self.agreed(min(50, max(3, int(0.02 * seconds / first))))
+        count = self.agreed(steps_to_time(seconds, timed(lambda: self.update(1, lr=0.0))))
         step = timed(lambda: [self.update(i, lr=0.0) for i in range(count)]) / count
         self.state.load(before, "the state before")
         around = VALIDATIONS * timed(self.valid_nats) if self.valid is not None else 0.0
@@ -342,19 +345,6 @@ class Run:
     def ended(self) -> bool:
         """Whether there is nothing left to do."""
         return self.state.counters.over or self.state.counters.step >= self.settings.get("planned_steps", 1)
-
-    def logs(self, on_progress: Callable[[Record], None] | None) -> Logs:
-        """Return what tells of the run; it is silent in all processes but the first."""
-        discrete = self.data.levels is not None
-        return Logs(
-            self.folder if self.accelerator.is_main_process else None,
-            self.settings["planned_steps"],
-            self.state.counters.step,
-            self.batches.per_epoch,
-            self.variables if discrete else None,
-            "images" if len(self.data.shape) == 3 else "examples",
-            on_progress,
-        )
 
     def summary(self, interrupted: bool) -> Summary:
         """Return what the run has come to so far."""

@@ -82,9 +82,7 @@ def begun(name: str, source: str, settings: list[str], options: dict[str, Any], 
     return Start(name, build_model(name, data, settings), data, "32", seed)
 
 
-def resumed(
-    out: Path, name: str | None, source: str | None, settings: list[str], options: dict[str, Any]
-) -> Start:
+def resumed(out: Path, name: str | None, source: str | None, settings: list[str], options: dict[str, Any]) -> Start:
     """Return what the run in a folder goes on with; what is said of it again must be as it was.
 
     Raises:

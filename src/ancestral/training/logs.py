@@ -1,5 +1,6 @@
 """What a run says while it goes on: a progress bar, `metrics.jsonl`, TensorBoard events."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -32,31 +33,30 @@ class Logs:
 
     Args:
         folder: of the run; None for a process that keeps silent.
+        data: what the run is trained on; discrete data is told in bits/dim, continuous data in nats.
         steps: of the whole run.
-        done: steps done before; later lines of `metrics.jsonl`, from a session that was lost, are dropped.
         per_epoch: steps of an epoch.
-        variables: D, to show bits/dim; None where values are continuous, which shows nats.
-        examples: what to call them: "images".
+        done: steps done before; later lines of `metrics.jsonl`, from a session that was lost, are dropped.
         on_progress: is told every record too.
     """
 
     def __init__(
         self,
         folder: Path | None,
+        data: Data,
         steps: int,
-        done: int,
         per_epoch: int,
-        variables: int | None,
-        examples: str,
+        done: int = 0,
         on_progress: Callable[[Record], None] | None = None,
     ) -> None:
         self.folder, self.steps, self.per_epoch, self.on_progress = folder, steps, per_epoch, on_progress
-        self.variables, self.examples, self.every = variables, examples, math.ceil(steps / POINTS)
+        self.variables = None if data.levels is None else math.prod(data.shape)
+        self.examples = "images" if len(data.shape) == 3 else "examples"
+        self.every = math.ceil(steps / POINTS)
         self.events = None if folder is None else events(folder, done)
         self.console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=10),  # it all fits into a line of 80
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
@@ -65,7 +65,7 @@ class Logs:
         )
         self.task = self.bar.add_task("training", total=steps, completed=done, figures="")
         self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0  # of the steps since the last record
-        self.train = self.valid = ""
+        self.train = self.valid = self.speed = ""
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -76,7 +76,8 @@ class Logs:
     ) -> None:
         self.bar.stop()
         if self.events is not None:
-            self.events.close()
+            with contextlib.suppress(OSError):  # of a full disk, which the checkpoints have told about
+                self.events.close()
 
     def step(self, step: int, nats: float, examples: int, seconds: float, lr: float) -> None:
         """Take in a finished step."""
@@ -84,17 +85,17 @@ class Logs:
         self.count, self.seen = self.count + 1, self.seen + examples
         if step % self.every == 0 or step == self.steps:
             mean, speed = self.nats / self.count, self.seen / self.seconds
-            self.train = f"{self.shown(mean)} {speed:,.0f} {self.examples}/s"
+            self.train, self.speed = self.shown(mean), f", {speed:,.0f} {self.examples}/s"
             self.record(step, "train", nats=mean, lr=lr, examples_per_second=speed)
             self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0
-        self.bar.update(self.task, completed=step, figures=f"{self.train} {self.valid}")
+        self.bar.update(self.task, completed=step, figures=self.train + self.valid + self.speed)
 
     def validation(self, step: int, nats: float, best: bool) -> None:
         """Take in a validation."""
-        self.valid = f"valid {self.shown(nats)}"
+        self.valid = f" (valid {self.shown(nats).split()[0]})"
         self.record(step, "valid", nats=nats, best=best)
         if not self.console.is_terminal:
-            self.say(f"step {step}/{self.steps}: train {self.train}, {self.valid}{' (best)' if best else ''}")
+            self.say(f"step {step}/{self.steps}: {self.train}{self.valid}{self.speed}{', the best' if best else ''}")
 
     def skipped(self, step: int, why: str) -> None:
         """Take in a step that was skipped."""
@@ -113,11 +114,9 @@ class Logs:
         if "nats" in values and self.variables is not None:
             values["bits_per_dim"] = values["nats"] / (self.variables * math.log(2))
         finite = {name: value if plain(value) else None for name, value in values.items()}
-        append(
-            self.folder / METRICS,
-            record := {"step": step, "epoch": (step - 1) // self.per_epoch, "split": split, **finite},
-        )
-        for name, value in values.items():
+        record = {"step": step, "epoch": (step - 1) // self.per_epoch, "split": split, **finite}
+        append(self.folder / METRICS, record)
+        for name, value in finite.items():
             if isinstance(value, float):
                 self.events.add_scalar(f"{split}/{name}", value, step)
         if self.on_progress is not None:

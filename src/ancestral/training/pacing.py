@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 PLANNED, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for; when a run that became slower is ended
+TIMING, LONGEST_TIMING = 0.03, 20  # share of the minutes, and seconds, in which the speed is measured
 EXAMPLES = 500_000  # seen by a run without a limit, within 20 to 200 epochs
 
 
@@ -28,6 +29,11 @@ class Clock:
     def late(self, minutes: float | None) -> bool:
         """Return whether a run of so many minutes takes longer: the machine has become slower than it was measured."""
         return minutes is not None and self.elapsed() > 60 * minutes * OVERTIME
+
+
+def steps_to_time(seconds: float, one: float) -> int:
+    """Return how many steps to time for a run of so many seconds, where one took `one`: the machine's speed varies."""
+    return max(3, int(min(LONGEST_TIMING, TIMING * seconds) / one))
 
 
 def timed(action: Callable[[], Any]) -> float:

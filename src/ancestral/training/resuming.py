@@ -173,6 +173,11 @@ def recorded(folder: Path, description: dict[str, Any], resume: bool) -> dict[st
     return config
 
 
+def identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a description of data says which examples they are; the path by which they are found does not."""
+    return {name: description[name] for name in ("shape", "levels", "counts", "options", "seed", "fingerprint")}
+
+
 def difference(was: Any, now: Any, name: str = "") -> str | None:
     """Return, in words, the first place in a JSON value where another was recorded.
 

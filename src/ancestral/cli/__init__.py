@@ -1,0 +1,300 @@
+"""The command line: thin commands over the functions of the library, what they take and what they answer.
+
+What is heavy is imported inside the commands, so that --help is instant.
+"""
+
+import inspect
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+from ancestral import __version__
+from ancestral.cli.console import Answer, Debug, command_of, note, status_of
+
+if TYPE_CHECKING:
+    from ancestral.training import Summary
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ancestral",
+    help="Likelihood models that are directed products: train, evaluate, sample, complete, verify, report.",
+    epilog="Begin with: ancestral train gated-pixelcnn --data digits --out runs/digits --minutes 3",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+command = command_of(app)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `ancestral train` wrote.")]
+Source = Annotated[
+    str | None, typer.Option("--data", metavar="SOURCE", help="One of `ancestral data`, a file, a folder.")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
+Count = Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many.")]
+Context = Annotated[str | None, typer.Option(metavar="LABEL", help="Name or number of a class.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="An argument of the model, again for more: layers=12, hidden=500,500, classes=null, "
+        "likelihood='GaussianMixture(components=5)'. `ancestral models MODEL` lists them.",
+    ),
+]
+
+
+def at_least_one(help: str) -> Any:
+    """Return an option that takes a positive integer."""
+    return typer.Option(metavar="N", min=1, help=help)
+
+
+@app.callback(invoke_without_command=True)
+def ancestral(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False, debug: Debug = False
+) -> None:
+    """Likelihood models that are directed products: train, evaluate, sample, complete, verify, report."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@command
+def train(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="One of `ancestral models`.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Further values after --set.")] = None,
+    *,
+    data: Source = None,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    settings: Settings = None,
+    epochs: Annotated[int | None, at_least_one("How often every example is seen, at most.")] = None,
+    steps: Annotated[int | None, at_least_one("How many batches are seen.")] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="M", help="How long to train.")] = None,
+    size: Annotated[int | None, at_least_one("Bring pictures to N x N.")] = None,
+    bits: Annotated[int | None, at_least_one("Keep the top N bits of every level.")] = None,
+    binarize: Annotated[Literal["static", "dynamic", "threshold"] | None, typer.Option(help="Make 2 levels.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that cannot be read.")] = False,
+    batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
+    lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
+    precision: Annotated[Literal["32", "bf16"] | None, typer.Option(help="Of the computation; 32 by default.")] = None,
+    device: Device = "auto",
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of all random numbers; 0 by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as it was begun.")] = False,
+) -> Answer:
+    """Train MODEL on data and write a run folder.
+
+    Data with labels makes the model class-conditional; --set classes=null makes it unconditional.
+    """
+    settings = [*(settings or []), *(more or [])]
+    length: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    check_usage(length, model, data, resume)
+    from ancestral import training
+    from ancestral.cli.settings import begun, resumed
+    from ancestral.report.words import data_line, model_line
+    from ancestral.runs import device_named
+
+    device_named(device)
+    options = {"size": size, "bits": bits, "binarize": binarize, "skip_bad": skip_bad}
+    if resume:
+        start = resumed(out, model, data, settings, options)
+    else:
+        start = begun(str(model), str(data), settings, options, seed or 0)
+    note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
+    note(f"model  {model_line(start.name, start.model)}")
+    length |= {"batch_size": batch_size, "lr": lr, "precision": precision or start.precision, "device": device}
+    seed = start.seed if seed is None else seed
+    return trained(out, training.train(start.model, start.data, out, **length, seed=seed, resume=resume))
+
+
+def check_usage(length: dict[str, Any], model: str | None, data: str | None, resume: bool) -> None:
+    """Raise the error of wrong usage where options of `train` exclude or need each other."""
+    given = [f"--{name}" for name, value in length.items() if value is not None]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} are given; give one of them")
+    if not resume and (model is None or data is None):
+        missing = "MODEL" if model is None else "--data SOURCE"
+        raise typer.BadParameter(f"{missing} is missing: ancestral train MODEL --data SOURCE --out RUN")
+
+
+def trained(out: Path, summary: "Summary") -> Answer:
+    """Answer with what training came to, and the command to type next."""
+    unit = "nats" if summary.valid_bits_per_dim is None else "bits/dim"
+    value = summary.valid_nats if summary.valid_bits_per_dim is None else summary.valid_bits_per_dim
+    figure = "there are no validation examples" if value is None else f"validation: {value:.3f} {unit}"
+    line = f"{summary.steps:,} steps in {summary.seconds / 60:.1f} minutes; {figure}, with the weights of step"
+    line += f" {summary.best_step:,}"
+    then = f"ancestral train --out {out} --resume" if summary.interrupted else f"ancestral evaluate {out}"
+    return Answer({"run": str(out), **asdict(summary)}, [line, f"next: {then}"])
+
+
+@command
+def evaluate(
+    run: RunFolder,
+    data: Source = None,
+    split: Annotated[Literal["train", "valid", "test"], typer.Option(help="Which part of the data.")] = "test",
+    limit: Annotated[int | None, at_least_one("So many examples, drawn with a fixed seed.")] = None,
+    device: Device = "auto",
+) -> Answer:
+    """Say how likely data is under a trained model, beside trivial models: that of the run, or other data."""
+    from ancestral.checkpoint import write_json
+    from ancestral.evaluation import evaluate as evaluation_of
+    from ancestral.report.words import evaluation_rows, summary_line
+    from ancestral.runs import open_run
+
+    opened = open_run(run, device)
+    source = opened.data(data)
+    note(f"evaluating {limit or len(source.split(split)):,} examples of the {split} part of {source.name}")
+    found = evaluation_of(opened.model, source, split, limit=limit).to_json()
+    found |= {"source": source.name, "examples": len(source.split(split)), "limit": limit}
+    path = run / ("-".join(["evaluation", split, *([Path(data).stem] if data else [])]) + ".json")
+    write_json(path, found)
+    rows = evaluation_rows(opened.name, found)
+    return Answer(found | {"written": str(path)}, [summary_line(found), "", rows, "", f"written: {path}"])
+
+
+@command
+def sample(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A picture .png, arrays .npz or .npy, a table .csv.")],
+    n: Count = 64,
+    context: Context = None,
+    temperature: Annotated[float, typer.Option(metavar="T", min=0.0, help="Of each factor; 0 takes the mode.")] = 1.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> Answer:
+    """Draw samples; of a class-conditional model a row for each class, or of one class."""
+    from ancestral.report.draws import check_out, drawn, labels_for, save_draws
+    from ancestral.runs import listed, open_run
+
+    opened = open_run(run, device)
+    check_out(out, opened.restore)
+    labels = labels_for(opened, n, context)
+    x, seconds = timed(lambda: drawn(opened, n, labels, temperature, seed))
+    save_draws(opened, x, labels, out)
+    named = None if labels is None else [(opened.classes or ())[label] for label in labels.tolist()]
+    classes = "" if named is None else f", classes {listed(tuple(dict.fromkeys(named)))}"
+    settings = {"n": n, "labels": named, "seed": seed, "temperature": temperature}
+    result = {"written": str(out), **settings, "seconds": seconds}
+    return Answer(result, [f"{n} samples{classes} in {seconds:.2g} s: {out}"])
+
+
+@command
+def complete(
+    run: RunFolder,
+    known: Annotated[str, typer.Option(metavar="PART", help="top, left, center, or what is white in MASK.png.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A picture, .png.")],
+    n: Count = 8,
+    picture: Annotated[
+        Path | None, typer.Option("--input", metavar="IMAGE", help="By default of the test part.")
+    ] = None,
+    context: Context = None,
+    proposals: Annotated[int, at_least_one("Draw N, and choose one by what is known after it.")] = 1,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> Answer:
+    """Complete pictures of which a part is known.
+
+    Each row shows a picture, the part of it that is known, and completions.
+    """
+    from ancestral.report.draws import check_picture, completed, originals
+    from ancestral.report.known import known_part
+    from ancestral.report.pictures import completions, save_png
+    from ancestral.runs import open_run
+
+    opened = open_run(run, device)
+    check_picture(out, opened)
+    mask = known_part(known, *opened.model.shape[1:])
+    x, labels = originals(opened, picture, context)
+    drawings, seconds = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
+    save_png(completions(opened.pictures(x), mask, [opened.pictures(row) for row in drawings]), out)
+    result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": seconds}
+    columns = f"columns: picture, the part that is known ({known}), {n} completions"
+    return Answer(result, [f"{len(x) * n} completions in {seconds:.2g} s: {out}", columns])
+
+
+@command
+def verify(run: RunFolder, device: Device = "auto") -> Answer:
+    """Prove what a model promises: no leak, sums to one, walk = parallel; show what a pixel sees."""
+    from ancestral.checkpoint import replacing, write_json
+    from ancestral.report.verify import verified
+    from ancestral.runs import open_run
+
+    opened = open_run(run, device)
+    verdict = verified(opened)
+    result = verdict.to_json()
+    write_json(run / "verify.json", result)
+    text: list[Any] = ["Small copies of the model, with random weights:", [("", "", ""), *verdict.contract], ""]
+    text += [f"The trained model, on {verdict.examples}:", [("", "", ""), *verdict.trained]]
+    if verdict.picture is not None:
+        with replacing(run / "verify.png") as part:
+            part.write_bytes(verdict.picture)
+        result["written"] = str(run / "verify.png")
+        text += ["", f"picture: {run / 'verify.png'}"]
+    return Answer(result, text if verdict.passed else [*text, "", "verification failed"], verdict.passed)
+
+
+@command
+def report(run: RunFolder, device: Device = "auto") -> Answer:
+    """Write RUN/report.html: figures, curves, samples, completions, where the bits are, timings."""
+    from ancestral.report import write_report
+    from ancestral.runs import open_run
+
+    path = write_report(open_run(run, device))
+    return Answer({"written": str(path)}, [f"written: {path}"])
+
+
+@command
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="MODEL", help="Say more about this one.")] = None,
+) -> Answer:
+    """List the models, or the arguments of one."""
+    from ancestral.models import MODELS
+    from ancestral.report.words import about, citation
+
+    if name is not None:
+        return about_model(name)
+    found = {name: (kind, citation(kind)) for name, kind in MODELS.items()}
+    result = {name: {"about": about(kind), **paper._asdict()} for name, (kind, paper) in found.items()}
+    rows = [(name, paper.arxiv, paper.title, about(kind)) for name, (kind, paper) in found.items()]
+    return Answer(result, [[("model", "arXiv", "paper", "what it is"), *rows]])
+
+
+def about_model(name: str) -> Answer:
+    """Answer with the arguments of a model."""
+    from ancestral.cli.settings import arguments_of, model_named
+    from ancestral.report.words import shown
+
+    kind = model_named(name)
+    parameters = inspect.signature(kind).parameters
+    defaults = {key: shown(parameters[key].default) for key in arguments_of(kind)}
+    defaults |= {key: "as the data" for key in ("likelihood", "classes") if key in defaults}
+    doc = (inspect.getdoc(kind) or "").partition("\n\nRaises:")[0]
+    return Answer({"name": name, "arguments": defaults}, [doc, "", [("--set", "default"), *defaults.items()]])
+
+
+@command
+def data() -> Answer:
+    """List the sources of data."""
+    from ancestral.data import SOURCES
+
+    return Answer(dict(SOURCES), [[("source", "what it is"), *SOURCES]])
+
+
+def timed(compute: Callable[[], Any]) -> tuple[Any, float]:
+    """Return a result and the seconds that it took."""
+    begin = time.perf_counter()
+    return compute(), time.perf_counter() - begin
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 it failed, 2 wrong usage.
+
+    Args:
+        args: words after the program's name; those of this process by default.
+    """
+    sys.exit(status_of(app, sys.argv[1:] if args is None else args))

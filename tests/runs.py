@@ -1,0 +1,100 @@
+"""Small models, small data and losses to train with, and what a run folder then holds."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ancestral.checkpoint import read_tensors
+from ancestral.data import Data
+from ancestral.data.dataset import Split
+from ancestral.data.restore import Arrays, Pictures
+from ancestral.model import Model
+from ancestral.models import MADE
+from ancestral.objectives import nll
+
+
+def some_data(examples: int = 50, valid: int = 12) -> Data:
+    """Rows of five bits that mostly repeat each other, and labels."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randint(2, (examples + valid, 1), generator=generator).expand(-1, 5).clone()
+    x ^= (torch.rand(x.shape, generator=generator) < 0.1).long()
+    labels = torch.randint(3, (len(x),), generator=generator)
+    splits = {"train": Split(x[:examples], labels[:examples]), "valid": Split(x[examples:], labels[examples:])}
+    return Data("some", (5,), 2, ("a", "b", "c"), {**splits, "test": splits["valid"]}, (), Arrays(2))
+
+
+def pictures() -> Data:
+    x = torch.randint(4, (40, 1, 4, 3), generator=torch.Generator().manual_seed(1)).byte()
+    labels = torch.arange(40) % 3
+    splits = {name: Split(x, labels) for name in ("train", "valid", "test")}
+    return Data("pictures", (1, 4, 3), 4, ("a", "b", "c"), splits, (), Pictures(4))
+
+
+def made(**arguments: Any) -> MADE:
+    torch.manual_seed(3)
+    return MADE(**{"shape": (5,), "hidden": (16,), "classes": 3, **arguments})
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    state = json.loads((folder / "training" / "state.json").read_text())
+    return read_tensors(folder / "training" / state["tensors"])
+
+
+def records(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if split in (None, line["split"])]
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def interrupting(step: int, number: int = signal.SIGINT) -> Callable[[dict[str, Any]], None]:
+    """What sends a signal to this process after a step."""
+    at = (step, "train")
+    return lambda record: os.kill(os.getpid(), number) if (record["step"], record["split"]) == at else None
+
+
+def noisy(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
+    """A loss with noise in it, as dropout would make it."""
+    return nll(model, x, context, step) * (0.5 + torch.rand(len(x)))
+
+
+def worse(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
+    """A loss that makes the likelihood worse at every step."""
+    return -nll(model, x, context, step)
+
+
+def failing(at: Callable[[int], bool], how: Callable[[Tensor], Tensor]) -> Any:
+    """The loss, spoilt at some steps."""
+
+    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
+        losses = nll(model, x, context, step)
+        return how(losses) if at(step) else losses
+
+    return loss
+
+
+def not_a_number(losses: Tensor) -> Tensor:
+    return losses * float("nan")
+
+
+def wild_gradient(losses: Tensor) -> Tensor:
+    return losses + (losses - losses).sqrt()  # the value is right, its gradient is not finite
+
+
+def watched(seen: list[Tensor], factor: Callable[[int], float]) -> Any:
+    """The loss times a factor of the step, which keeps the weights that each step begins with."""
+
+    def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
+        seen.append(model.get_parameter("layers.0.weight").detach().clone())
+        return nll(model, x, context, step) * factor(step)
+
+    return loss
