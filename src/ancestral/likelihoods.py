@@ -378,7 +378,8 @@ class Mixture(ABC):
     def walk(self, params: Tensor, channels: int) -> Channels:
         p = self.in_units(components_of(params, channels, self.components))
         log_weights = F.log_softmax(p.logits, -1)
-        values, earlier = [], []
+        values: list[Tensor] = []
+        earlier: list[Tensor] = []
         for c in range(channels):
             mixture = self.distribution(log_weights, conditional_means(p, earlier), p.log_scales[:, c])
             values.append((yield mixture))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal.cursor import Cursor
+from ancestral.causal.reach import Needs, seen, seen_at_half, seen_from_half
 from ancestral.causal.shifted import CornerConv2d, DownShiftedConv2d
 from ancestral.causal.weightnorm import WeightNorm
 
@@ -22,11 +23,14 @@ from ancestral.causal.weightnorm import WeightNorm
 class TwoStreams(Protocol):
     """A network of two streams: rows above, and pixels on the left."""
 
-    def rows(self, u: Tensor, condition: Any, cursor: Cursor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def rows(self, u: Tensor, condition: Any, cursor: Cursor | None = None) -> tuple[Tensor, list[Any]]:
         """Map u to u, and to what the pixels of a row are told."""
 
-    def cols(self, x: Tensor, rows: Iterator[Tensor], cursor: Cursor | None = None) -> Tensor:
-        """Map the other stream, taking from `rows` what it was told."""
+    def cols(self, x: Tensor, told: Iterator[Any], cursor: Cursor | None = None) -> Tensor:
+        """Map the other stream, taking from `told` what it is told."""
+
+    def needs(self, needs: Needs) -> Needs:
+        """Return where the inputs are needed, if the outputs are needed there."""
 
 
 class UpConv2d(nn.Module):
@@ -72,7 +76,7 @@ class HalfResolution(nn.Module):
         self.up_rows = UpConv2d(channels, 3)
         self.up_cols = UpConv2d(channels, 2)
 
-    def rows(self, u: Tensor, condition: Any, cursor: Cursor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def rows(self, u: Tensor, condition: Any, cursor: Cursor | None = None) -> tuple[Tensor, list[Any]]:
         """Map u (B, C, H, W) to the same shape, and to what `cols` is told; with a cursor (B, C, 1, W), and nothing.
 
         What a coarse row tells its pixels is kept by the cursor.
@@ -87,28 +91,37 @@ class HalfResolution(nn.Module):
         return cursor.kept(self.up_rows), []
 
     def even_row(self, window: Tensor, condition: Any, cursor: Cursor) -> Tensor:
-        """Compute a coarse row from two rows (B, C, 2, W); return the first of the rows it gives, and keep the other."""
+        """Compute a coarse row from two rows (B, C, 2, W); return the first row it gives, and keep the second."""
         coarse = cursor.coarse
         batch, channels, _, width = window.shape
         y = self.down_rows.product(window, cursor)
         began = self.down_cols.rows(window, None, cursor)
         y, told = self.inner.rows(y, condition, coarse)
-        coarse.keep_columns(self, [began, *told] if began is not None else told)
+        coarse.keep_columns(self, [began, *told])
         up = self.up_rows(y, (2, width), cursor)
         cursor.keep(self.up_rows, up[:, :, 1:])
         for layer in (self.up_cols, self.down_cols):  # rows of the pixel clock, to be made: this one, and the next
             cursor.memory(layer, y, 2 * y.shape[3], batch, channels)
         return up[:, :, :1]
 
-    def cols(self, x: Tensor, rows: Iterator[Tensor], cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, told: Iterator[Any], cursor: Cursor | None = None) -> Tensor:
         """Map the pixel clock's features (B, C, H, W), or (B, C) with a cursor, to the same shape."""
         if cursor is None:
-            return self.up_cols(self.inner.cols(self.down_cols(x), rows), x.shape[2:])
+            return self.up_cols(self.inner.cols(self.down_cols(x), told), x.shape[2:])
         window = self.down_cols.window(x, cursor)
         if cursor.aligned:
-            began, *told = cursor.coarse.column(self)
-            y = self.inner.cols(self.down_cols.product(window, began, cursor), iter(told), cursor.coarse)
+            began, *below = cursor.coarse.column(self)
+            y = self.inner.cols(self.down_cols.product(window, began, cursor), iter(below), cursor.coarse)
             here = torch.cat([cursor.col, cursor.col + 1])
             for layer, row in zip((self.up_cols, self.down_cols), self.up_cols.pixel(y, cursor), strict=True):
                 cursor.kept(layer).index_copy_(0, here, row)
         return cursor.kept(self.up_cols).index_select(0, cursor.col)[0]
+
+    def needs(self, needs: Needs) -> Needs:
+        """Return where the inputs are needed, if the outputs are needed there."""
+        rows, cols = self.inner.needs(Needs(seen_at_half(needs.rows, True), seen_at_half(needs.cols, False)))
+        size = needs.rows.shape
+        return Needs(
+            seen(seen_from_half(rows, *size), self.down_rows.kernel),
+            seen(seen_from_half(cols, *size), self.down_cols.kernel),
+        )

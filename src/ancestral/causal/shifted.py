@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ancestral.causal.conv import kernel_of, row_patches
 from ancestral.causal.cursor import Cursor
+from ancestral.causal.reach import Kernel
 from ancestral.causal.weightnorm import WeightNorm
 
 
@@ -30,6 +31,7 @@ class DownShiftedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride
+        self.kernel = Kernel(kernel_size[0] - 1, kernel_size[1] // 2, kernel_size[1] // 2)
         self.weights = WeightNorm((kernel_size[0] * kernel_size[1] * in_channels,), out_channels, scale)
 
     def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
@@ -70,8 +72,13 @@ class CornerConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.kernel_size, self.stride = in_channels, kernel_size, stride
+        self.kernel = Kernel(kernel_size[0] - 1, kernel_size[1] - 1, 0)
         row = kernel_size[1] * in_channels
-        self.weights = WeightNorm(((kernel_size[0] - 1) * row, row), out_channels, scale)
+        self.weights = WeightNorm((self.kernel.above * row, row), out_channels, scale)
+
+    def folded(self) -> tuple[Tensor, ...]:
+        """Return the weights of the rows above, those of the row itself, and the bias."""
+        return self.weights.folded()[1:]
 
     def rows(self, like: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor | None:
         """Begin a row: return what `forward` is to be given as `plus` there.
@@ -84,7 +91,7 @@ class CornerConv2d(nn.Module):
         if cursor is None:
             return plus
         height, width = self.kernel_size
-        above, _, bias = self.weights.parts(cursor)
+        above, _, bias = cursor.folded(self)
         before = cursor.with_rows_above(self, cursor.row_before(self, like, self.in_channels), height - 2)
         patches = row_patches(F.pad(before, (width - 1, 0)), width, self.stride)
         y = F.linear(patches, above.t(), bias).transpose(1, 2).unsqueeze(2)
@@ -93,6 +100,7 @@ class CornerConv2d(nn.Module):
     def forward(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, O, H / stride, W / stride); with a cursor one pixel, (B, C) to (B, O)."""
         if cursor is not None:
+            assert plus is not None
             return self.product(self.window(x, cursor), plus, cursor)
         height, width = self.kernel_size
         matrix, bias = self.weights.matrix()
@@ -103,11 +111,11 @@ class CornerConv2d(nn.Module):
     def window(self, x: Tensor, cursor: Cursor) -> Tensor:
         """Return the pixels on the left and this one, as far as the kernel reaches, and remember this one."""
         cursor.note(self, x)
-        return cursor.with_pixels_left(self, x, self.kernel_size[1] - 1)
+        return cursor.with_pixels_left(self, x, self.kernel.left)
 
-    def product(self, window: Tensor, plus: Tensor | None, cursor: Cursor) -> Tensor:
+    def product(self, window: Tensor, plus: Tensor, cursor: Cursor) -> Tensor:
         """Multiply a window (B, columns x C) by the weights, and add what the row began with: (B, O)."""
-        return torch.addmm(plus, window, self.weights.parts(cursor)[1])
+        return torch.addmm(plus, window, cursor.folded(self)[1])
 
 
 class Nin(nn.Module):
@@ -124,19 +132,22 @@ class Nin(nn.Module):
         self.both = rows > 0 and cols > 0
         self.weights = WeightNorm((rows, cols), out_channels)
 
+    def folded(self) -> tuple[Tensor, ...]:
+        """Return the weights of the row clock, those of the pixel clock, and the bias."""
+        return self.weights.folded()[1:]
+
     def rows(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
         """Map (B, rows, H, W) to (B, O, H, W), to which `forward` adds its share; with a cursor (B, ..., 1, W)."""
-        matrix, bias = self.weights.matrix(cursor)
-        y = pointwise(x, matrix[: x.shape[1]], bias)
+        weight, _, bias = self.folded() if cursor is None else cursor.folded(self)
+        y = pointwise(x, weight, bias)
         return y if self.both or cursor is not None else self.weights(y)
 
     def forward(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
         """Map (B, cols, H, W), and what `rows` has found, to (B, O, H, W); with a cursor (B, cols) to (B, O)."""
+        _, weight, bias = self.folded() if cursor is None else cursor.folded(self)
         if cursor is not None:
-            _, weight, bias = self.weights.parts(cursor)
             return torch.addmm(bias if plus is None else plus, x, weight)
-        matrix, bias = self.weights.matrix()
-        y = pointwise(x, matrix[-x.shape[1] :], bias if plus is None else None)
+        y = pointwise(x, weight, bias if plus is None else None)
         return self.weights(y if plus is None else y + plus)
 
 

@@ -35,17 +35,13 @@ class WeightNorm(nn.Module):
         """Return the whole matrix (in, out), and the bias (out)."""
         if cursor is None:
             return self.v * (self.g / torch.linalg.vector_norm(self.v, dim=0)), self.b
-        whole, *_, bias = cursor.folded(self)
-        return whole, bias
-
-    def parts(self, cursor: Cursor) -> tuple[Tensor, ...]:
-        """Return the parts of the matrix, one for each of `inputs`, and the bias."""
-        return cursor.folded(self)[1:]
+        parts = cursor.folded(self)
+        return parts[0], parts[-1]
 
     def folded(self) -> tuple[Tensor, ...]:
         """Return the matrix, its parts (views of it), and the bias."""
         matrix, bias = self.matrix()
-        return matrix, *matrix.split(self.inputs), bias.detach()
+        return matrix, *matrix.split(self.inputs), bias
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the outputs (B, O, H, W) of the layer."""

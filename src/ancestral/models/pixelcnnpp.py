@@ -14,17 +14,18 @@ The paper's images have sizes divisible by four; here half of an odd size is rou
 is zero on every level. The strided branches begin a coarse position at its first pixel: what lies between that pixel
 and the present one they do not see, and the full resolution sees it only as far as its own convolutions reach. So
 beyond that reach there are blind spots, which `receptive_field` leaves out.
-"""
+"""  # noqa: D205 (a long title)
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolution, Nin, RowConv2d
+from ancestral.causal.reach import Needs, seen
 from ancestral.causal.shifted import concat_elu
 from ancestral.causal.weightnorm import initialize
 from ancestral.conditioning import OneHot
@@ -36,13 +37,6 @@ from ancestral.walk import Walk, raster_forward, raster_walk
 Conditions = tuple[Tensor, ...] | None  # V h of every block of a resolution, for each resolution
 RESOLUTIONS = 3
 SMALL_SCALE = 0.1  # of the second convolution of a block at initialisation: a block begins near the identity
-
-
-class Needs(NamedTuple):
-    """Which positions of the two streams are needed, (H, W) bool each."""
-
-    u: Tensor
-    ul: Tensor
 
 
 class GatedResnet(nn.Module):
@@ -66,7 +60,7 @@ class GatedResnet(nn.Module):
     ) -> tuple[Tensor, Tensor, list[Any]]:
         """Return the next u, its concatenated elu, and the two things that the pixels of the row are told."""
         c = self.conv1_u(e, cursor)
-        if self.nin_u is not None:
+        if self.nin_u is not None and shortcut is not None:
             c = c + self.nin_u.rows(shortcut, cursor)
         c = self.conv2_u(self.dropped(concat_elu(c), cursor), cursor)
         of_u, of_ul = (None, None) if condition is None else condition.chunk(2, 1)
@@ -84,14 +78,15 @@ class GatedResnet(nn.Module):
 
     def dropped(self, c: Tensor, cursor: Cursor | None) -> Tensor:
         """Drop features in training; a walk never does."""
-        return F.dropout(c, self.dropout, self.training and cursor is None)
+        return F.dropout(c, self.dropout) if self.training and cursor is None else c
 
     def needs(self, needs: Needs) -> tuple[Needs, Needs]:
         """Return where the block's inputs, and its shortcuts, are needed, if its outputs are needed there."""
-        ul = within(needs.ul, CORNER)  # what conv2_ul reads: there nin_ul reads the shortcut, and the next u
-        out = needs.u | ul
-        u = within(out, BOTH_SIDES)
-        return Needs(out | within(u, BOTH_SIDES), within(ul, CORNER)), Needs(u, ul)
+        cols = seen(needs.cols, self.conv2_ul.kernel)  # there nin_ul reads the shortcut, and the next u
+        out = needs.rows | cols
+        rows = seen(out, self.conv2_u.kernel)
+        inputs = Needs(out | seen(rows, self.conv1_u.kernel), needs.cols | seen(cols, self.conv1_ul.kernel))
+        return inputs, Needs(rows, cols)
 
 
 class Resolution(nn.Module):
@@ -147,24 +142,11 @@ class Resolution(nn.Module):
             needs, shortcut = block.needs(needs)  # type: ignore[operator]
             shortcuts.append(shortcut)
         if self.lower is not None:
-            needs = joined(self.needs_below(needs), shortcuts.pop())
+            needs = self.lower.needs(needs) | shortcuts.pop()
         for block in reversed(self.down):
             needs, _ = block.needs(needs)  # type: ignore[operator]
-            needs = joined(needs, shortcuts.pop())
+            needs |= shortcuts.pop()
         return needs
-
-    def needs_below(self, needs: Needs) -> Needs:
-        """Return where the inputs of the strided convolutions are needed."""
-        assert self.lower is not None
-        own = F.pad(torch.stack(needs), (0, needs.u.shape[1] % 2, 0, needs.u.shape[0] % 2))
-        u, ul = own.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).any(2)  # (H / 2, W / 2, 2): in which of two columns
-        u_wide = u.any(2) | F.pad(u[:, :-1, 1], (1, 0))  # a second column reads the next coarse one, too
-        coarse = self.lower.inner.needs(Needs(u_wide, ul.any(2)))
-        height, width = needs.u.shape
-        fine = [torch.zeros_like(mask) for mask in needs]
-        for mask, of_coarse in zip(fine, coarse, strict=True):
-            mask[::2, ::2] = of_coarse
-        return Needs(within(fine[0], BOTH_SIDES), within(fine[1], CORNER))
 
 
 class PixelCNNpp(Model):
@@ -278,30 +260,8 @@ class PixelCNNpp(Model):
         outputs = torch.zeros(2, *self.shape[1:], dtype=torch.bool)
         outputs[1, row, col] = True
         u, ul = self.resolutions.needs(Needs(*outputs))
-        above = within(u, BOTH_SIDES) | within(ul, Kernel(0, 1, 1))
-        seen = F.pad(above, (0, 0, 0, 1))[1:] | F.pad(within(ul, Kernel(1, 0, 0)), (0, 1))[:, 1:]
-        field = seen.expand(self.shape).clone()
+        above = seen(u, self.first_u.kernel) | seen(ul, self.first_above.kernel)
+        left = seen(ul, self.first_left.kernel)
+        field = (F.pad(above, (0, 0, 0, 1))[1:] | F.pad(left, (0, 1))[:, 1:]).expand(self.shape).clone()  # unshifted
         field[:channel, row, col] = True
         return field
-
-
-class Kernel(NamedTuple):
-    """How far a convolution sees from its position."""
-
-    above: int
-    left: int
-    right: int
-
-
-BOTH_SIDES, CORNER = Kernel(1, 1, 1), Kernel(1, 1, 0)
-
-
-def within(needs: Tensor, kernel: Kernel) -> Tensor:
-    """Return which positions (H, W) the convolutions at the needed ones see."""
-    padded = F.pad(needs, (kernel.right, kernel.left, 0, kernel.above))
-    return padded.unfold(0, kernel.above + 1, 1).unfold(1, kernel.left + kernel.right + 1, 1).any(3).any(2)
-
-
-def joined(one: Needs, other: Needs) -> Needs:
-    """Return what either needs."""
-    return Needs(one.u | other.u, one.ul | other.ul)
