@@ -13,7 +13,7 @@ import ancestral.walk
 from ancestral import conditioning, likelihoods
 from ancestral.causal import Cursor
 from ancestral.causal.linear import Degrees
-from ancestral.models import MADE, MODELS, GatedPixelCNN
+from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNNpp
 from ancestral.testing import check_model, outcomes, tiny
 
 DISCRETE = {
@@ -40,21 +40,36 @@ def test_gated_pixelcnn(head, shape):
     check_model(GatedPixelCNN(shape=shape, likelihood=ALL[head], channels=12, layers=2))
 
 
-@pytest.mark.parametrize(
-    "conditioner",
-    [
-        conditioning.OneHot(classes=3),
-        conditioning.Vector(features=4),
-        conditioning.Map(channels=2, features=4),
-        conditioning.Map(channels=1, features=4, upsample=2),
-    ],
-    ids=["class", "vector", "map", "small map"],
-)
+CONDITIONERS = {
+    "class": conditioning.OneHot(classes=3),
+    "vector": conditioning.Vector(features=4),
+    "map": conditioning.Map(channels=2, features=4),
+    "small map": conditioning.Map(channels=1, features=4, upsample=2),
+}
+
+
+@pytest.mark.parametrize("conditioner", CONDITIONERS.values(), ids=CONDITIONERS)
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 2, 4)], ids=["grey", "rgb"])
 def test_conditional_gated_pixelcnn(conditioner, shape):
     if getattr(conditioner, "upsample", 1) == 2:
         pytest.skip("odd sizes have no map of half the size")
     check_model(GatedPixelCNN(shape=shape, channels=12, layers=2, kernel_size=3, conditioner=conditioner))
+
+
+@pytest.mark.parametrize("head", ALL)
+def test_pixelcnnpp(head):
+    check_model(PixelCNNpp(shape=(3, 3, 5), likelihood=ALL[head], channels=6, layers=1))
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 6), (2, 1, 1), (1, 1, 7), (3, 6, 1)], ids=str)
+def test_pixelcnnpp_sizes(shape):
+    check_model(PixelCNNpp(shape=shape, likelihood=likelihoods.Categorical(17), channels=6, layers=1))
+
+
+@pytest.mark.parametrize("name", ["class", "vector", "map"])
+def test_conditional_pixelcnnpp(name):
+    conditioner = CONDITIONERS[name]
+    check_model(PixelCNNpp(shape=(3, 2, 5), channels=6, layers=1, conditioner=conditioner, dropout=0.1))
 
 
 @pytest.mark.parametrize("layers", [1, 3])

@@ -24,7 +24,8 @@ from torch import Tensor
 
 MIN_LOG_SCALE = -7.0  # of 1701.05517, in units where the 256 levels span [-1, 1]
 MIN_LOG_BINS = MIN_LOG_SCALE + math.log(255 / 2)  # the same floor in bin widths: it holds at every bit depth
-RADIX = 16  # levels searched at once when a draw inverts a cdf
+RADIX = 16  # levels searched at once when a draw inverts a cdf, and where there is little to compute for each
+FEW, RADIX_OF_FEW = 64, 256
 
 
 class Distribution(ABC):
@@ -111,10 +112,11 @@ class DiscretizedMixture(Distribution):
 
     def draw(self, u: Tensor) -> Tensor:
         low, span, scaled = torch.zeros_like(self.means[:, :1]), 1, self.scaled()
+        radix = RADIX if self.means.numel() > FEW else RADIX_OF_FEW
         while span < self.levels:
-            span *= RADIX
+            span *= radix
         while span > 1:  # the digits of the level, the highest first
-            top, span = span, span // RADIX
+            top, span = span, span // radix
             edges = low + torch.arange(span - 0.5, top - 0.5, span, dtype=low.dtype, device=low.device)
             low = low.add((self.below(edges, *scaled) <= u.unsqueeze(-1)).sum(-1, keepdim=True), alpha=span)
         return low.squeeze(-1).clamp(max=self.levels - 1).long()

@@ -13,7 +13,7 @@ class Needs(NamedTuple):
     rows: Tensor
     cols: Tensor
 
-    def __or__(self, other: "Needs") -> "Needs":  # type: ignore[override]
+    def __or__(self, other: "Needs") -> "Needs":
         return Needs(self.rows | other.rows, self.cols | other.cols)
 
 

@@ -97,6 +97,7 @@ class HalfResolution(nn.Module):
         y = self.down_rows.product(window, cursor)
         began = self.down_cols.rows(window, None, cursor)
         y, told = self.inner.rows(y, condition, coarse)
+        assert began is not None
         coarse.keep_columns(self, [began, *told])
         up = self.up_rows(y, (2, width), cursor)
         cursor.keep(self.up_rows, up[:, :, 1:])
@@ -107,7 +108,7 @@ class HalfResolution(nn.Module):
     def cols(self, x: Tensor, told: Iterator[Any], cursor: Cursor | None = None) -> Tensor:
         """Map the pixel clock's features (B, C, H, W), or (B, C) with a cursor, to the same shape."""
         if cursor is None:
-            return self.up_cols(self.inner.cols(self.down_cols(x), told), x.shape[2:])
+            return self.up_cols(self.inner.cols(self.down_cols.cols(x), told), x.shape[2:])
         window = self.down_cols.window(x, cursor)
         if cursor.aligned:
             began, *below = cursor.coarse.column(self)

@@ -1,8 +1,8 @@
 """The weight-normalised causal layers of PixelCNN++ (1701.05517; the names are those of the authors' code).
 
-Each has one `forward(x, ..., cursor=None)`. Layers of the pixel clock have, besides, `rows`: what they take from the
-rows above is complete when a row begins, and is computed then, for the whole row; for each pixel there remain the taps
-of the row itself.
+A layer of the row clock has `forward(x, cursor=None)`. A layer of the pixel clock has `rows` and `cols`: what it takes
+from the rows above is complete when a row begins, and is computed then, for the whole row; for each pixel there remain
+the taps of the row itself.
 """
 
 import torch
@@ -81,7 +81,7 @@ class CornerConv2d(nn.Module):
         return self.weights.folded()[1:]
 
     def rows(self, like: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor | None:
-        """Begin a row: return what `forward` is to be given as `plus` there.
+        """Begin a row: return what `cols` is to be given as `plus` there.
 
         Args:
             like: features of this row, of any number of channels (B, *, 1, W).
@@ -97,7 +97,7 @@ class CornerConv2d(nn.Module):
         y = F.linear(patches, above.t(), bias).transpose(1, 2).unsqueeze(2)
         return y if plus is None else y + plus
 
-    def forward(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, O, H / stride, W / stride); with a cursor one pixel, (B, C) to (B, O)."""
         if cursor is not None:
             assert plus is not None
@@ -137,12 +137,12 @@ class Nin(nn.Module):
         return self.weights.folded()[1:]
 
     def rows(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
-        """Map (B, rows, H, W) to (B, O, H, W), to which `forward` adds its share; with a cursor (B, ..., 1, W)."""
+        """Map (B, rows, H, W) to (B, O, H, W), to which `cols` adds its share; with a cursor (B, ..., 1, W)."""
         weight, _, bias = self.folded() if cursor is None else cursor.folded(self)
         y = pointwise(x, weight, bias)
         return y if self.both or cursor is not None else self.weights(y)
 
-    def forward(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
         """Map (B, cols, H, W), and what `rows` has found, to (B, O, H, W); with a cursor (B, cols) to (B, O)."""
         _, weight, bias = self.folded() if cursor is None else cursor.folded(self)
         if cursor is not None:
@@ -158,4 +158,4 @@ def pointwise(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 def concat_elu(x: Tensor) -> Tensor:
     """Return elu([x, -x]), which has twice the channels."""
-    return F.elu(torch.cat([x, -x], 1))
+    return F.elu(torch.cat([x, -x], 1), inplace=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ancestral.causal.cursor import Cursor
 
-VARIES = 1e-8  # an output of less variance on the initial batch is taken as constant, and only centred
+VARIES = 1e-4  # an output of less variance, at gain one, is taken as constant on the initial batch, and only centred
 
 
 class WeightNorm(nn.Module):
@@ -69,7 +69,7 @@ def initialize(network: nn.Module, run: Callable[[], Any]) -> None:
 def standardise(weights: WeightNorm, _: Any, y: Tensor) -> Tensor:
     """Set g and b by the mean and variance of the outputs (B, O, H, W), and return what the outputs then are."""
     variance, mean = torch.var_mean(y.float(), (0, 2, 3), correction=0)
-    factor = torch.where(variance > VARIES, weights.scale / (variance + 1e-10).sqrt(), 1)
+    factor = torch.where(variance > VARIES * weights.g.square(), weights.scale / variance.sqrt(), 1)
     weights.g.mul_(factor)
     weights.b.sub_(mean).mul_(factor)
     return (y - mean[:, None, None]) * factor[:, None, None]

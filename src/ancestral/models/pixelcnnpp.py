@@ -72,9 +72,9 @@ class GatedResnet(nn.Module):
         """Return the next features of the pixel clock."""
         plus = next(told)
         if shortcut is not None:
-            plus = self.nin_ul(shortcut, plus, cursor)
-        c = self.dropped(concat_elu(self.conv1_ul(e, plus, cursor)), cursor)
-        return x + F.glu(self.conv2_ul(c, next(told), cursor), 1)
+            plus = self.nin_ul.cols(shortcut, plus, cursor)
+        c = self.dropped(concat_elu(self.conv1_ul.cols(e, plus, cursor)), cursor)
+        return x + F.glu(self.conv2_ul.cols(c, next(told), cursor), 1)
 
     def dropped(self, c: Tensor, cursor: Cursor | None) -> Tensor:
         """Drop features in training; a walk never does."""
@@ -166,6 +166,8 @@ class PixelCNNpp(Model):
         ValueError: an argument is out of range.
     """
 
+    groups = 1  # the head couples the channels
+
     def __init__(
         self,
         *,
@@ -200,8 +202,6 @@ class PixelCNNpp(Model):
         self.condition = nn.ModuleList(RowConv2d(features, 4 * channels * n, bias=False) for n in blocks)
         for layer in self.condition:
             nn.init.normal_(layer.weight, std=0.05)  # type: ignore[arg-type]
-
-    groups = 1
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
@@ -251,8 +251,8 @@ class PixelCNNpp(Model):
     def cols(self, x: Tensor, rows: list[Any], cursor: Cursor | None = None) -> Tensor:
         """Run ul: pixels on the left, and what they are told, to parameters; see `RasterNetwork.cols`."""
         told = iter(rows)
-        h = self.resolutions.cols(self.first_left(x, next(told), cursor), told, cursor)
-        return self.out(F.elu(h), cursor=cursor)
+        h = self.resolutions.cols(self.first_left.cols(x, next(told), cursor), told, cursor)
+        return self.out.cols(F.elu(h), cursor=cursor)
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which values the network sees at (c, row, col), blind spots left out: found layer by layer."""

@@ -34,7 +34,7 @@ def tiny(
     likelihood: Likelihood | None = None,
     classes: int | None = None,
 ) -> Model:
-    """Build a small instance of a registered model, in well under a second.
+    """Build a small instance of a registered model, in evaluation mode, in well under a second.
 
     Raises:
         ValueError: there is no model of that name.
@@ -42,7 +42,7 @@ def tiny(
     if name not in MODELS:
         raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name!r}")
     given = {"shape": shape, "likelihood": likelihood, "classes": classes}
-    return MODELS[name](**{**SMALL[name], **{k: v for k, v in given.items() if v is not None}})
+    return MODELS[name](**{**SMALL[name], **{k: v for k, v in given.items() if v is not None}}).eval()
 
 
 def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:

@@ -128,7 +128,7 @@ def train(
     accelerator.wait_for_everyone()  # no process writes before all have looked
     defaults = {**dict.fromkeys(limits), "batch_size": default_batch(len(data.split("train"))), "lr": LR}
     fresh = {**described, "training": {**defaults, **training}}
-    run = Run(model, data, Path(out), loss, accelerator, {**(before or fresh), **(config or {})}, clock)
+    run = Run(model, data, Path(out), loss, accelerator, {**(before or fresh), **(config or {})}, clock, resume)
     with Interruption() as stop:
         run.prepare(resume)
         run.go(stop, on_progress)
@@ -172,6 +172,7 @@ class Run:
         accelerator: Accelerator,
         config: dict[str, Any],
         clock: Clock,
+        resume: bool,
     ) -> None:
         self.data, self.folder, self.accelerator, self.config, self.clock = data, folder, accelerator, config, clock
         self.settings: dict[str, Any] = config["training"]
@@ -179,9 +180,13 @@ class Run:
         self.valid = data.limited("valid", VALIDATED) if len(data.split("valid")) else None
         self.variables = math.prod(data.shape)
         self.draws = accelerator.is_main_process and drawable(model, data)
-        weights = model.to(accelerator.device).train().parameters()
+        self.conditional = model.conditioner is not None
+        model.to(accelerator.device).train()
+        if not resume:  # every process does the same
+            torch.manual_seed(mixed(self.settings["seed"], 0))
+            model.initialize(*self.batch(self.batches.at(0)[1], 0))
         decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
-        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay, fused=True)
+        optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=decay, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first
         self.good: dict[str, Tensor] = {}  # the last good state
@@ -248,7 +253,7 @@ class Run:
     def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Return training examples and their context on the device."""
         x, labels = self.data.batch("train", index, epoch)
-        if self.state.model.conditioner is None or labels is None:
+        if not self.conditional or labels is None:
             return x.to(self.accelerator.device), None
         return x.to(self.accelerator.device), labels.to(self.accelerator.device)
 
