@@ -155,6 +155,17 @@ def test_the_softmax_over_colours_has_1536_outputs():
     assert small((1, 4, 4), likelihood=Categorical(256)).out.weights.b.numel() == 256
 
 
+@pytest.mark.parametrize(("row", "blind"), [(30, 0), (31, 9)])
+def test_blind_spots_at_the_papers_depth(row, blind):
+    """At 32x32 only odd rows have any, far to the right in the row above and far to the left in the row itself."""
+    model = PixelCNNpp(shape=(1, 32, 32), channels=1)
+    for col in (0, 31):
+        field = model.receptive_field((0, row, col))[0]
+        assert 32 * row + col - field.sum() == blind
+        assert not field[row, col:].any()
+        assert field[: row - 1].all()
+
+
 # --- initialisation and dropout
 
 
@@ -217,6 +228,23 @@ def test_initialize_on_constant_data_stays_finite(shape):
     model.initialize(x)
     assert model.log_prob(x).isfinite().all()
     assert all(p.abs().max() < 100 for p in model.parameters())
+
+
+@pytest.mark.parametrize("initialized", [False, True])
+def test_gradients_in_bf16_are_those_of_float32(initialized):
+    model = small((3, 8, 8), dropout=0.0)
+    x = torch.randint(256, (4, 3, 8, 8))
+    if initialized:
+        model.initialize(x)
+    gradients = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = -model.log_prob(x).mean()
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert all(g.isfinite().all() for g in gradients)
+    assert F.cosine_similarity(*gradients, 0) > 0.98
 
 
 def test_walks_never_drop_features():
