@@ -120,10 +120,13 @@ class RasterNetwork(Protocol):
     groups: int
     likelihood: Likelihood
 
-    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> list[Tensor]:
-        """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W)."""
+    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Iterable[Tensor]:
+        """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W).
 
-    def cols(self, x: Tensor, rows: list[Tensor], cursor: Cursor | None = None) -> Tensor:
+        A generator, so that the parallel pass holds one of them at a time.
+        """
+
+    def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:
         """Map pixels on the left (B, C', H, W), and the row's features, to parameters (B, P, H, W).
 
         With a cursor: x (B, C'_g), features (B, F) of this pixel, parameters (B, P / groups).
@@ -156,7 +159,7 @@ def raster_forward(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> T
     return net.cols(left, net.rows(shift_down(joined), condition))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def raster_walk(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> Walk:
     """Walk over an image in raster order: pixels row by row, and R, G, B within a pixel.
 
@@ -196,10 +199,10 @@ def row_of(condition: Tensor | None, row: int) -> Tensor | None:
     return condition if condition is None or condition.shape[2] == 1 else condition[:, :, row : row + 1]
 
 
-def by_column(rows: list[Tensor]) -> tuple[Tensor, list[int]]:
+def by_column(rows: Iterable[Tensor]) -> tuple[Tensor, list[int]]:
     """Lay features (B, F, 1, W) of a row side by side, columns outermost: (W, B, sum of F), and each F."""
-    packed = torch.cat([f.squeeze(2) for f in rows], 1).permute(2, 0, 1).contiguous()
-    return packed, [f.shape[1] for f in rows]
+    features = [f.squeeze(2) for f in rows]
+    return torch.cat(features, 1).permute(2, 0, 1).contiguous(), [f.shape[1] for f in features]
 
 
 def factors(heads: Channels, places: Iterable[tuple[int, ...]]) -> Walk:

@@ -53,13 +53,11 @@ class Cursor:
 
     def with_pixels_left(self, layer: nn.Module, x: Tensor, n: int) -> Tensor:
         """Return the last n pixels that the layer was given, then x: (B, C) -> (B, (n + 1) C), oldest first."""
-        if n == 0:
-            return x
-        channels = x.shape[1]
-        if layer not in self._pixels:
-            self._pixels[layer] = x.new_zeros(x.shape[0], n * channels)
-        window = torch.cat([self._pixels[layer], x], 1)
-        self._pixels[layer].copy_(window[:, channels:])
+        memory = self._pixels.get(layer)
+        if memory is None:
+            memory = self._pixels[layer] = x.new_zeros(x.shape[0], n * x.shape[1])
+        window = torch.cat([memory, x], 1)
+        memory.copy_(x if n == 1 else window[:, x.shape[1] :])
         return window
 
     def with_groups_before(self, layer: nn.Module, x: Tensor, n: int, edges: list[int]) -> Tensor:

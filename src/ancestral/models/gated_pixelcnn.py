@@ -11,6 +11,8 @@ its own position. As in PixelCNN (1601.06759, table 1) the first layer is a plai
 1x1; as there, skip connections lead from every layer to the output.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -131,17 +133,15 @@ class GatedPixelCNN(Model):
         features = self.conditioner(context).to(self.dtype)
         return self.condition.whole(features if features.dim() == 4 else features[:, :, None, None])
 
-    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> list[Tensor]:
-        """Run the vertical stack: rows above (B, C + 1, H, W) to a link (B, 2 p, H, W) for every layer."""
+    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Iterator[Tensor]:
+        """Run the vertical stack: rows above (B, C + 1, H, W) to a link (B, 2 p, H, W) for every layer, in turn."""
         v = self.first_vertical(x, cursor)
         conditions = [None] * len(self.blocks) if condition is None else condition.chunk(len(self.blocks), 1)
-        links = []
         for block, own in zip(self.blocks, conditions, strict=True):
             v, link = block.rows(v, own, cursor)  # type: ignore[operator]
-            links.append(link)
-        return links
+            yield link
 
-    def cols(self, x: Tensor, rows: list[Tensor], cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:
         """Run the horizontal stack: pixels on the left, and the links, to parameters; see `RasterNetwork.cols`."""
         h = self.first_horizontal(x, cursor)
         skips = []
