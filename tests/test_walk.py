@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ancestral.causal import CausalConv1d, Cursor
+from ancestral.conditioning import Map, Vector
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
-from ancestral.models import MODELS
+from ancestral.models import MADE, MODELS, GatedPixelCNN
 from ancestral.testing import every_x, randomized, tiny
 from ancestral.walk import Factor, Observe, Sample, drive, sequence_walk, shift_right, with_ones
 
@@ -203,6 +204,33 @@ def test_bad_context():
     with pytest.raises(ValueError, match="context must hold 2 examples, got 3"):
         conditional.log_prob(x, torch.tensor([0, 1, 2]))
     assert conditional.sample(4, 1).shape == (4, 1, 4, 5)
+
+
+def test_contexts_that_are_maps_or_vectors():
+    vector = GatedPixelCNN(shape=(1, 4, 4), channels=4, layers=1, conditioner=Vector(features=3))
+    assert vector.sample(2, torch.randn(3)).shape == (2, 1, 4, 4)
+    mapped = GatedPixelCNN(shape=(1, 4, 4), channels=4, layers=1, conditioner=Map(channels=1))
+    for size in ((5, 5), (6, 4), (1, 4), (3, 4)):
+        with pytest.raises(ValueError, match="context must be a map for images of 4x4, got one of"):
+            mapped.sample(2, torch.randn(2, 1, *size))
+    half = GatedPixelCNN(shape=(1, 5, 3), channels=4, layers=1, conditioner=Map(channels=1, upsample=2))
+    assert half.sample(2, torch.randn(2, 1, 3, 2)).shape == (2, 1, 5, 3)
+    with pytest.raises(ValueError, match=r"conditioner must give vectors \(B, F\) to a MADE"):
+        MADE(shape=(4,), conditioner=Map(channels=1)).sample(1, torch.randn(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_none(name):
+    model = tiny(name)
+    assert model.sample(0).shape == (0, *model.shape)
+    assert model.log_prob(model.sample(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int8, torch.bool])
+def test_any_integer_type(dtype):
+    model = tiny("gated-pixelcnn")
+    x = model.sample(2)
+    assert torch.equal(model.log_prob(x.to(dtype)), model.log_prob(x))
 
 
 # --- sequences

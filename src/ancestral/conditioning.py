@@ -56,7 +56,8 @@ class Vector(Recorded, nn.Module):
 class Map(Recorded, nn.Module):
     """A map (B, channels, h, w) of the image's size divided by `upsample`: s = m(h) of 1606.05328, section 2.3.
 
-    Two unmasked 3x3 convolutions, the first of them after a transposed convolution where the map is smaller.
+    Two unmasked 3x3 convolutions, the first of them after a transposed convolution where the map is smaller. Of an
+    image whose size `upsample` does not divide, the map has one row or column more, and what is beyond is cut.
     """
 
     def __init__(self, *, channels: int, features: int = 32, upsample: int = 1) -> None:
@@ -80,3 +81,18 @@ class Map(Recorded, nn.Module):
         """Return a random context, for checks."""
         size = (-(-side // self.upsample) for side in shape[1:])
         return torch.randn(batch, self.channels, *size, generator=generator)
+
+
+def aligned(features: Tensor, shape: tuple[int, ...], upsample: int = 1) -> Tensor:
+    """Return features as maps for images (B, C, H, W): (B, F, 1, 1), or (B, F, H, W) cut to the images' size.
+
+    Raises:
+        ValueError: a map of another size, but for the rows and columns that `upsample` adds.
+    """
+    if features.dim() == 2:
+        return features[:, :, None, None]
+    height, width = shape[2:]
+    has = tuple(features.shape[2:])
+    if not (height <= has[0] < height + upsample and width <= has[1] < width + upsample):
+        raise ValueError(f"context must be a map for images of {height}x{width}, got one of {has[0]}x{has[1]}")
+    return features[:, :, :height, :width]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 MIN_LOG_SCALE = -7.0  # of 1701.05517, in units where the 256 levels span [-1, 1]
 MIN_LOG_BINS = MIN_LOG_SCALE + math.log(255 / 2)  # the same floor in bin widths: it holds at every bit depth
-RADIX = 256  # levels searched at once when a draw inverts a cdf
+RADIX = 16  # of the digits of a level, which a draw finds one after another: few values of the cdf for each
 
 
 class Distribution(ABC):
@@ -69,7 +69,7 @@ class Discrete(Distribution):
 
     def cdf(self, v: Tensor) -> Tensor:
         cumulative = F.pad(self._log_pmf.exp().cumsum(-1), (1, 0))
-        index = v.long().clamp(-1, self._log_pmf.shape[-1] - 1).reshape(len(v), -1) + 1
+        index = columns(v).squeeze(-1).long().clamp(-1, self._log_pmf.shape[-1] - 1) + 1
         return cumulative.gather(-1, index).view(v.shape)
 
     def draw(self, u: Tensor) -> Tensor:
@@ -95,9 +95,11 @@ class DiscretizedMixture(Distribution):
         return torch.logsumexp(self.log_weights.unsqueeze(-2) + component, -1)
 
     def cdf(self, v: Tensor) -> Tensor:
-        level = v.reshape(len(v), -1, 1)
-        edge = (level + 0.5 - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
-        below = (torch.sigmoid(edge) * self.log_weights.unsqueeze(-2).exp()).sum(-1).view(v.shape)
+        # in float64, with weights that add up to one: a cdf that falls short of one would draw the top level
+        level = columns(v).double()
+        edge = (level + 0.5 - self.means.double().unsqueeze(-2)) * torch.exp(-self.log_scales.double().unsqueeze(-2))
+        weights = torch.softmax(self.log_weights.double(), -1).unsqueeze(-2)
+        below = (torch.sigmoid(edge) * weights).sum(-1).view(v.shape)
         return torch.where(v < 0, 0, torch.where(v >= self.levels - 1, 1, below))
 
     def draw(self, u: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ class ContinuousMixture(Distribution):
         raise ValueError("a continuous distribution has no log_pmf; use log_prob")
 
     def cdf(self, v: Tensor) -> Tensor:
-        z = (v.reshape(len(v), -1, 1) - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
+        z = (columns(v) - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
         return (self.family.cumulative(z) * self.log_weights.unsqueeze(-2).exp()).sum(-1).view(v.shape)
 
     def draw(self, u: Tensor) -> Tensor:
@@ -145,6 +147,11 @@ class ContinuousMixture(Distribution):
         if temperature != 1:
             raise ValueError(f"temperature must be 1 for a continuous likelihood, got {temperature}")
         return self
+
+
+def columns(v: Tensor) -> Tensor:
+    """Return values (B,) or (B, N) as (B, N, 1), to be met by components (B, 1, K)."""
+    return v.unsqueeze(-1) if v.dim() == 2 else v[:, None, None]
 
 
 def discretized_logistic(v: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
@@ -415,7 +422,8 @@ class GaussianMixture(Mixture):
         return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales.clamp(min=MIN_LOG_SCALE))
 
 
-def check_count(name: str, value: int, least: int) -> None:
-    """Raise ValueError unless value is an integer of at least that size."""
+def check_count(name: str, value: int, least: int) -> int:
+    """Return the value, or raise ValueError unless it is an integer of at least that size."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal import CausalConv2d, Cursor, RowConv2d, gate
-from ancestral.conditioning import OneHot
+from ancestral.conditioning import OneHot, aligned
 from ancestral.likelihoods import Bernoulli, Likelihood, check_count
 from ancestral.model import Model
 from ancestral.walk import Walk, raster_forward, raster_walk
@@ -86,7 +86,7 @@ class GatedPixelCNN(Model):
         check_count("channels", channels, 1)
         if channels % groups:
             raise ValueError(f"channels must be divisible by {groups}, the channel groups of RGB, got {channels}")
-        if kernel_size % 2 == 0 or kernel_size < 1:
+        if check_count("kernel_size", kernel_size, 1) % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         if classes is not None and conditioner is not None:
             raise ValueError("classes and conditioner cannot both be given; leave one out")
@@ -105,7 +105,7 @@ class GatedPixelCNN(Model):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
         scaled = self.likelihood.scale(x).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return raster_forward(self, scaled, self.conditioned(context, len(x)))
+        return raster_forward(self, scaled, self.conditioned(context, x.shape))
 
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         check_image(self.check(x), self.shape[0])
@@ -122,16 +122,16 @@ class GatedPixelCNN(Model):
         shape = shape or self.shape
         check_image(empty := self.empty(batch, shape), self.shape[0])
         with torch.no_grad():
-            condition = self.conditioned(context, batch)
+            condition = self.conditioned(context, empty.shape)
         return raster_walk(self, empty, condition)
 
-    def conditioned(self, context: Tensor | None, batch: int) -> Tensor | None:
+    def conditioned(self, context: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
         """Return what every layer adds for a context: (B, layers 4 p, 1, 1) or (B, layers 4 p, H, W)."""
-        context = self.check_context(context, batch)
+        context = self.check_context(context, shape[0])
         if self.conditioner is None or self.condition is None:
             return None
         features = self.conditioner(context).to(self.dtype)
-        return self.condition.whole(features if features.dim() == 4 else features[:, :, None, None])
+        return self.condition.whole(aligned(features, shape, getattr(self.conditioner, "upsample", 1)))
 
     def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Iterator[Tensor]:
         """Run the vertical stack: rows above (B, C + 1, H, W) to a link (B, 2 p, H, W) for every layer, in turn."""

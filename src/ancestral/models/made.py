@@ -66,8 +66,11 @@ class MADE(Model):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for width in hidden:
-            check_count("hidden", width, 1)
+        for name, sizes in {"shape": shape, "hidden": hidden}.items():
+            if not isinstance(sizes, tuple | list):
+                raise ValueError(f"{name} must be a tuple of integers, got {sizes!r}")
+            for size in sizes:
+                check_count(name, size, 1)
         if masks is not None:
             check_count("masks", masks, 1)
         if masks != 1 and not (order_agnostic or connectivity_agnostic):
@@ -130,6 +133,8 @@ class MADE(Model):
         if self.conditioner is None or self.condition is None:
             return [0.0] * len(self.layers)
         features = self.conditioner(context).to(self.dtype)
+        if features.dim() != 2:
+            raise ValueError(f"conditioner must give vectors (B, F) to a MADE, got {tuple(features.shape)}")
         return list(self.condition(features).split([*self.hidden, self.variables * self.outputs], 1))
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: int | Degrees = 0) -> Tensor:
@@ -190,12 +195,13 @@ class MADE(Model):
         """Draw the unknown values of x given the known ones; exact where the model is order-agnostic.
 
         Then examples are grouped by equal masks and each group is completed in an order with the known variables
-        first. From a finite list of trained orders that is one of the list where one fits; else the order is one the
-        network was not trained on, and a warning says so.
+        first; with more than one proposal, as by any model. From a finite list of trained orders that is one of the
+        list where one fits; else the order is one the network was not trained on, and a warning says so.
         """
-        if not self.order_agnostic:
+        if not self.order_agnostic or proposals != 1:
             return super().complete(x, known, context, proposals=proposals, generator=generator)
         self.check_known(x, known)
+        self.check_shape(x.shape[1:])
         context = self.check_context(context, len(x))
         out = self.empty(len(x), self.shape)
         patterns, group = known.flatten(1).unique(dim=0, return_inverse=True)
