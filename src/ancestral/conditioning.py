@@ -96,3 +96,10 @@ def aligned(features: Tensor, shape: tuple[int, ...], upsample: int = 1) -> Tens
     if not (height <= has[0] < height + upsample and width <= has[1] < width + upsample):
         raise ValueError(f"context must be a map for images of {height}x{width}, got one of {has[0]}x{has[1]}")
     return features[:, :, :height, :width]
+
+
+def chosen_conditioner(classes: int | None, conditioner: nn.Module | None) -> nn.Module | None:
+    """Return the conditioner that one of the two arguments means, or raise ValueError where both are given."""
+    if classes is not None and conditioner is not None:
+        raise ValueError("classes and conditioner cannot both be given; leave one out")
+    return OneHot(classes=classes) if classes is not None else conditioner

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal.linear import Degrees, MaskedLinear, draw_degrees
-from ancestral.conditioning import OneHot
+from ancestral.conditioning import chosen_conditioner
 from ancestral.likelihoods import Bernoulli, Categorical, Likelihood, check_count
 from ancestral.model import Model
 from ancestral.walk import Complete, Sample, Walk, drive, factors
@@ -77,15 +77,13 @@ class MADE(Model):
             raise ValueError(
                 f"masks={masks} needs order_agnostic=True or connectivity_agnostic=True: all would be alike"
             )
-        if classes is not None and conditioner is not None:
-            raise ValueError("classes and conditioner cannot both be given; leave one out")
         self.shape, self.likelihood, self.hidden = tuple(shape), likelihood, tuple(hidden)
         self.variables = math.prod(shape)
         self.masks, self.seed = masks, seed
         self.order_agnostic, self.connectivity_agnostic = order_agnostic, connectivity_agnostic
         self.inputs = likelihood.levels if isinstance(likelihood, Categorical) else 1
         self.outputs = likelihood.features(1)
-        self.conditioner = OneHot(classes=classes) if classes is not None else conditioner
+        self.conditioner = chosen_conditioner(classes, conditioner)
         widths = [self.variables * self.inputs, *hidden, self.variables * self.outputs]
         self.layers = nn.ModuleList(MaskedLinear(into, out, conditioning_weights) for into, out in pairwise(widths))
         self.direct = MaskedLinear(widths[0], widths[-1]) if direct else None
