@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import assert_equal, interrupting, made, records, some_data, tensors
 from torch import Tensor
 
 from ancestral.checkpoint import read_config
@@ -12,6 +11,7 @@ from ancestral.objectives import nll
 from ancestral.training import train
 from ancestral.training.pacing import default_batch
 from ancestral.training.schedule import Batches, Schedule, mixed, weight_decay
+from small_runs import assert_equal, interrupting, made, records, some_data, tensors
 
 
 def test_minutes_are_kept(tmp_path: Path) -> None:
