@@ -15,10 +15,11 @@ import machine
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ancestral.models import MADE, GatedPixelCNN
+from ancestral.models import MADE, GatedPixelCNN, PixelCNN
 from ancestral.walk import Sample, drive
 
 MODELS: dict[str, Any] = {
+    "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=128),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }
