@@ -15,7 +15,7 @@ from ancestral.walk import Factor, Observe, Sample, drive, sequence_walk, shift_
 
 
 def spaces():
-    return [(name, {"made": (6,), "gated-pixelcnn": (1, 2, 3)}[name]) for name in MODELS]
+    return [(name, {"made": (6,)}.get(name, (1, 2, 3))) for name in MODELS]
 
 
 def probabilities(model):
@@ -96,8 +96,12 @@ def test_the_same_generator_gives_the_same_sample(name):
     assert not torch.equal(one, model.sample(2, generator=torch.Generator().manual_seed(6)))
 
 
-def test_any_size_at_call_time():
-    model = tiny("gated-pixelcnn", shape=(1, 8, 8))
+IMAGES = [name for name in MODELS if name != "made"]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_any_size_at_call_time(name):
+    model = tiny(name, shape=(1, 8, 8))
     for shape in ((1, 1, 1), (1, 3, 11), (1, 13, 2)):
         x = model.sample(2, shape=shape)
         assert x.shape == (2, *shape)
@@ -131,13 +135,17 @@ def test_one_proposal_says_what_it_ignores(name, shape, caplog):
     assert not caplog.text
 
 
+# what random parameters are multiplied by: late values matter, and yet many proposals agree (ReLUs do not saturate)
+SHARPNESS = {"pixelcnn": 0.8}
+
+
 @pytest.mark.parametrize(("name", "shape"), spaces())
 def test_proposals_approach_the_conditional(name, shape, caplog):
     """With many proposals completions follow p(unknown | known), late known values included."""
     model = randomized(tiny(name, shape=shape).double())
     with torch.no_grad():
         for p in model.parameters():
-            p.mul_(2)
+            p.mul_(SHARPNESS.get(name, 2))
     x, known = late_known(model)
     points, p = probabilities(model)
     agrees = (points == x).flatten(1)[:, known.flatten()].all(1)
@@ -281,25 +289,26 @@ def test_shift_right_is_one_step():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (3, 3, 4)], ids=["grey", "rgb"])
-def test_a_step_is_one_graph_whatever_the_size(shape):
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_step_is_one_graph_whatever_the_size(name, shape):
     """fullgraph=True traces rows and cols without a break; their number does not grow with the image."""
     counts = {}
     for size in (shape, (shape[0], 5, 7)):
-        model = tiny("gated-pixelcnn", shape=size)
+        model = tiny(name, shape=size)
         graphs = {"rows": 0, "cols": 0}
 
-        def counting(name, graphs=graphs):
+        def counting(part, graphs=graphs):
             def backend(module, inputs):
-                graphs[name] += 1
+                graphs[part] += 1
                 return module.forward
 
             return backend
 
         expected = model.sample(2, generator=torch.Generator().manual_seed(0))
         steps = {"rows": lambda *a, rows=model.rows: list(rows(*a)), "cols": model.cols}
-        for name, step in steps.items():
-            compiled = torch.compile(step, fullgraph=True, dynamic=False, backend=counting(name))
-            setattr(model, name, compiled)
+        for part, step in steps.items():
+            compiled = torch.compile(step, fullgraph=True, dynamic=False, backend=counting(part))
+            setattr(model, part, compiled)
         assert torch.equal(model.sample(2, generator=torch.Generator().manual_seed(0)), expected)
         counts[size] = graphs
         torch.compiler.reset()

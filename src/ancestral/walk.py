@@ -201,8 +201,8 @@ def row_of(condition: Tensor | None, row: int) -> Tensor | None:
 
 def by_column(rows: Iterable[Tensor]) -> tuple[Tensor, list[int]]:
     """Lay features (B, F, 1, W) of a row side by side, columns outermost: (W, B, sum of F), and each F."""
-    features = [f.squeeze(2) for f in rows]
-    return torch.cat(features, 1).permute(2, 0, 1).contiguous(), [f.shape[1] for f in features]
+    features = [f.squeeze(2).permute(2, 0, 1) for f in rows]
+    return torch.cat(features, 2), [f.shape[2] for f in features]
 
 
 def factors(heads: Channels, places: Iterable[tuple[int, ...]]) -> Walk:

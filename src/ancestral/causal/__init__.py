@@ -2,5 +2,6 @@
 
 from ancestral.causal.conv import CausalConv1d, CausalConv2d, RowConv2d, gate
 from ancestral.causal.cursor import Cursor
+from ancestral.causal.masked import MaskedConv2d, begin_row
 
-__all__ = ["CausalConv1d", "CausalConv2d", "Cursor", "RowConv2d", "gate"]
+__all__ = ["CausalConv1d", "CausalConv2d", "Cursor", "MaskedConv2d", "RowConv2d", "begin_row", "gate"]

@@ -1,7 +1,30 @@
 """The cursor: the only place that remembers, and that knows where a walk is."""
 
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+
+class Bank(NamedTuple):
+    """Memory of L layers alike in one tensor, so that a pixel is put aside for all of them at once.
+
+    Attributes:
+        rows: (n, left + W + right, L, B, C), the last n rows of their inputs between zeros, the newest in the making.
+        pixels: (L, B, (left + 1) C), the last pixels of this row, its own last.
+    """
+
+    rows: Tensor
+    pixels: Tensor
+
+    def put_aside(self, col: Tensor) -> None:
+        """Write the newest pixel into the newest row, and make room for the next one."""
+        channels = self.rows.shape[-1]
+        left = self.pixels.shape[-1] - channels
+        self.rows[-1, left // channels :].index_copy_(0, col, self.pixels[None, :, :, left:])
+        self.pixels[:, :, :left] = self.pixels[:, :, channels:].clone()
 
 
 class Cursor:
@@ -21,6 +44,8 @@ class Cursor:
         self.group = 0
         self._rows: dict[nn.Module, Tensor] = {}  # (B, C, n, W): the last n rows of a layer's input
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
+        self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
+        self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
 
     def reset(self) -> None:
         """Go back to the first position, with memory as before the first step."""
@@ -29,6 +54,9 @@ class Cursor:
         self.group = 0
         for memory in (*self._rows.values(), *self._pixels.values()):
             memory.zero_()
+        for bank in self._banks.values():
+            bank.rows.zero_()
+            bank.pixels.zero_()
 
     def next_row(self) -> None:
         """Go to the first pixel of the next row, where there is nothing on the left."""
@@ -36,9 +64,13 @@ class Cursor:
         self.col.zero_()
         for memory in self._pixels.values():
             memory.zero_()
+        for bank in self._banks.values():
+            bank.pixels.zero_()
 
     def next_col(self) -> None:
         """Go one pixel to the right."""
+        for bank in self._banks.values():
+            bank.put_aside(self.col)
         self.col += 1
 
     def with_rows_above(self, layer: nn.Module, x: Tensor, n: int) -> Tensor:
@@ -74,6 +106,36 @@ class Cursor:
             memory[:, : n * channels] = memory[:, channels:].clone()
         memory[:, n * channels + first : n * channels + end] = x
         return memory[:, : n * channels + end]
+
+    def with_rows_complete(
+        self, layers: Sequence[nn.Module], x: Tensor, reach: tuple[int, int, int], edges: list[int]
+    ) -> Tensor:
+        """Return the last n rows that L layers alike were given pixel by pixel: (n, left + W + right, L, B, C).
+
+        From now on `with_row_left` fills the next row of each. `reach` is (n, left, right); x is any row (B, ., 1, W);
+        `edges` are the channels where groups begin, and C.
+        """
+        n, left, right = reach
+        if layers[0] not in self._banks:
+            batch, width, channels = x.shape[0], x.shape[3], edges[-1]
+            rows = x.new_zeros(n, left + width + right, len(layers), batch, channels)
+            pixels = x.new_zeros(len(layers), batch, (left + 1) * channels)
+            self._banks[layers[0]] = Bank(rows, pixels)
+            for layer, known in zip(layers, pixels, strict=True):
+                ends = [left * channels + edge for edge in edges]
+                self._left[layer] = [(known[:, i:j], known[:, :j]) for i, j in itertools.pairwise(ends)]
+        rows = self._banks[layers[0]].rows
+        if n == 1:  # the new row may overwrite the old one: what it reads of itself is written already
+            return rows
+        window = rows.clone()
+        rows[:-1] = window[1:]
+        return window
+
+    def with_row_left(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return the pixels on the left, then the channel groups of this pixel up to x; see `with_groups_before`."""
+        place, known = self._left[layer][self.group]
+        place.copy_(x)
+        return known
 
     def with_past(self, layer: nn.Module, x: Tensor, taps: int, dilation: int) -> Tensor:
         """Return what the layer was given (taps - 1) d, ..., d steps ago, then x: (B, C) -> (B, taps C).

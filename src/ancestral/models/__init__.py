@@ -3,10 +3,12 @@
 from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
 from ancestral.models.made import MADE
+from ancestral.models.pixelcnn import PixelCNN
 
-__all__ = ["MADE", "MODELS", "GatedPixelCNN"]
+__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNN"]
 
 MODELS: dict[str, type[Model]] = {
     "made": MADE,
+    "pixelcnn": PixelCNN,
     "gated-pixelcnn": GatedPixelCNN,
 }
