@@ -26,6 +26,8 @@ from ancestral.walk import Complete, Sample, Walk, drive, factors
 
 log = logging.getLogger("ancestral")
 
+LAST_GAIN = 0.1  # of what reaches the output: a new network takes all values for about equally likely
+
 
 class MADE(Model):
     """MADE over the columns of a table, or over the values of a flattened image.
@@ -85,8 +87,12 @@ class MADE(Model):
         self.outputs = likelihood.features(1)
         self.conditioner = chosen_conditioner(classes, conditioner)
         widths = [self.variables * self.inputs, *hidden, self.variables * self.outputs]
-        self.layers = nn.ModuleList(MaskedLinear(into, out, conditioning_weights) for into, out in pairwise(widths))
-        self.direct = MaskedLinear(widths[0], widths[-1]) if direct else None
+        gains = [1.0] * len(hidden) + [LAST_GAIN]
+        self.layers = nn.ModuleList(
+            MaskedLinear(into, out, conditioning_weights, gain)
+            for (into, out), gain in zip(pairwise(widths), gains, strict=True)
+        )
+        self.direct = MaskedLinear(widths[0], widths[-1], gain=LAST_GAIN) if direct else None
         features = getattr(self.conditioner, "features", 0)
         self.condition = nn.Linear(features, sum(widths[1:]), bias=False) if features else None
         self._last: tuple[Any, ...] = ()  # the masks used last, which one-mask models use again and again
