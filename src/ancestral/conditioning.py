@@ -103,3 +103,11 @@ def chosen_conditioner(classes: int | None, conditioner: nn.Module | None) -> nn
     if classes is not None and conditioner is not None:
         raise ValueError("classes and conditioner cannot both be given; leave one out")
     return OneHot(classes=classes) if classes is not None else conditioner
+
+
+def features_of(conditioner: nn.Module | None) -> int:
+    """Return F of a conditioner's output, 0 where there is none; raise ValueError where it does not say."""
+    features = 0 if conditioner is None else getattr(conditioner, "features", None)
+    if not isinstance(features, int):
+        raise ValueError(f"conditioner must say its `features`, the F of its output, got {type(conditioner).__name__}")
+    return features

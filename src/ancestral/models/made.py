@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal.linear import Degrees, MaskedLinear, draw_degrees
-from ancestral.conditioning import chosen_conditioner
+from ancestral.conditioning import chosen_conditioner, features_of
 from ancestral.likelihoods import Bernoulli, Categorical, Likelihood, check_count
 from ancestral.model import Model
 from ancestral.walk import Complete, Sample, Walk, drive, factors
@@ -93,7 +93,7 @@ class MADE(Model):
             for (into, out), gain in zip(pairwise(widths), gains, strict=True)
         )
         self.direct = MaskedLinear(widths[0], widths[-1], gain=LAST_GAIN) if direct else None
-        features = getattr(self.conditioner, "features", 0)
+        features = features_of(self.conditioner)
         self.condition = nn.Linear(features, sum(widths[1:]), bias=False) if features else None
         self._last: tuple[Any, ...] = ()  # the masks used last, which one-mask models use again and again
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.causal import Cursor, RowConv2d
-from ancestral.conditioning import aligned
+from ancestral.conditioning import aligned, features_of
 from ancestral.likelihoods import Likelihood, check_count
 from ancestral.walk import RasterNetwork, Walk, raster_forward, raster_walk
 
@@ -61,7 +61,8 @@ def check_odd(name: str, size: int, least: int = 1) -> None:
 
 def projection(conditioner: nn.Module | None, out_channels: int) -> RowConv2d | None:
     """Return the linear map from the features of a context to what all layers add, V' h of 1606.05328."""
-    return None if conditioner is None else RowConv2d(int(conditioner.features), out_channels, bias=False)  # type: ignore[arg-type]
+    features = features_of(conditioner)
+    return RowConv2d(features, out_channels, bias=False) if features else None
 
 
 def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
