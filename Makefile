@@ -26,9 +26,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## train on scanned digits for 4 minutes, then evaluate, sample, complete, verify and report
+demo: $(INSTALLED) ## train on scanned digits for 3 minutes, then evaluate, sample, complete, verify and report
 	rm -rf $(DEMO)
-	$(BIN)/ancestral train gated-pixelcnn --data digits --out $(DEMO) --minutes 3.5
+	$(BIN)/ancestral train gated-pixelcnn --data digits --out $(DEMO) --minutes 3 --set layers=6
 	$(BIN)/ancestral evaluate $(DEMO)
 	$(BIN)/ancestral sample $(DEMO) -n 100 --out $(DEMO)/samples.png
 	$(BIN)/ancestral complete $(DEMO) --known top -n 8 --out $(DEMO)/completions.png

@@ -8,8 +8,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
+
+import machine
 from sampling import MODELS, multiply_adds
 
 

@@ -122,8 +122,10 @@ def test_wrong_arguments_are_refused() -> None:
 
 
 def test_an_argument_that_cannot_be_recorded_is_refused() -> None:
+    foreign = torch.nn.Linear(1, 1)
+    foreign.features = 1
     with pytest.raises(ValueError, match="cannot record an argument of type Linear"):
-        describe(small(conditioner=torch.nn.Linear(1, 1)))
+        describe(small(conditioner=foreign))
 
 
 def test_a_likelihood_alone_is_no_model(tmp_path: Path) -> None:

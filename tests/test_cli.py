@@ -231,7 +231,7 @@ def test_from_evaluation_to_report(call: Call, trained: Path, tmp_path: Path) ->
     assert "50 of 360 examples of the test part of digits, exact log-likelihood" in done.out
     assert "given the label" in done.out
     assert "baseline: uniform" in done.out
-    found = json.loads((trained / "evaluation-test.json").read_text())
+    found = json.loads((trained / "evaluation-test-limit50.json").read_text())
     assert found["count"] == 50
     assert f"{found['bits_per_dim']:.3f}"[:4] in done.out
 
@@ -400,10 +400,12 @@ def test_what_is_no_run(call: Call, run: Path, tmp_path: Path) -> None:
 
 def test_other_data_must_fit(call: Call, run: Path, digits: data.Data, tmp_path: Path) -> None:
     x, labels = digits.batch("test", torch.arange(40))
-    own = call("evaluate", run, "--limit", 40, "--json").json
+    own = call("evaluate", run, "--json").json
     np.savez(tmp_path / "same.npz", test=x.short(), test_label=labels)
     assert call("evaluate", run, "--data", tmp_path / "same.npz", "--json").json["count"] == 40
     assert json.loads((run / "evaluation-test.json").read_text())["nats"] == own["nats"]  # beside it, not over it
+    call("evaluate", run, "--limit", 5)
+    assert json.loads((run / "evaluation-test.json").read_text())["nats"] == own["nats"]  # nor is a part of it
     np.savez(tmp_path / "classes.npz", test=x.short(), test_label=np.arange(40) % 12)
     assert "has the class '10'" in call("evaluate", run, "--data", tmp_path / "classes.npz").error
     np.savez(tmp_path / "levels.npz", test=x.byte() * 15, test_label=labels)
@@ -461,7 +463,6 @@ def test_full_disk(call: Call, run: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     with full_disk(256):
         done = [
-            call("evaluate", run, "--limit", 2),
             call("report", run),
             call("sample", run, "--out", tmp_path / "s.png"),
             call("sample", run, "--out", tmp_path / "s.npz"),
@@ -470,9 +471,25 @@ def test_full_disk(call: Call, run: Path, tmp_path: Path) -> None:
             call("train", "made", "--data", "digits", "--steps", 1, "--out", tmp_path / "run"),
         ]
     assert [d.status for d in done] == [1] * len(done)
-    assert all("File too large" in d.error for d in done)
+    assert all("cannot write" in d.error and "File too large" in d.error for d in done)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_what_was_found_is_told_where_it_cannot_be_written(call: Call, run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for command, name, key in (
+        ("evaluate", "evaluation-test.json", "bits_per_dim"),
+        ("verify", "verify.json", "passed"),
+    ):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()  # nothing can be written there
+        done = call(command, folder, "--json")
+        assert done.status == 1
+        assert done.json[key]
+        assert "written" not in done.json
+        assert done.err.splitlines()[-1].startswith(f"error: cannot write {folder / name}")
 
 
 def test_a_folder_that_cannot_be_written(call: Call, run: Path, tmp_path: Path) -> None:
@@ -592,3 +609,41 @@ def test_a_class_by_name_or_number(run: Path) -> None:
     assert named.label("7") == 7
     with pytest.raises(ValueError, match="did you mean 'class 7'"):
         named.label("clas 7")
+
+
+def test_a_run_finds_its_data_from_any_folder(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    rows = np.random.default_rng(0).integers(2, size=(60, 4))
+    np.savez(tmp_path / "here" / "rows.npz", x=rows)
+    np.savez(tmp_path / "here" / "other.npz", x=1 - rows)
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["train", "made", "--data", "rows.npz", "--steps", 2, "--set", "hidden=4", "--out", tmp_path / "run"]
+    assert call(*words).status == 0
+    monkeypatch.chdir(tmp_path / "there")
+    done = call("evaluate", tmp_path / "run")
+    assert done.status == 0, done.err
+    assert "of rows.npz" in done.out
+    resume = ["train", "--out", tmp_path / "run", "--resume"]
+    assert call(*resume).status == 0
+    assert call(*resume, "--data", "../here/rows.npz").status == 0
+    assert "the run in" in call(*resume, "--data", "../here/other.npz").error
+
+
+def test_an_occupied_folder_is_said_before_the_data_is_read(call: Call, run: Path) -> None:
+    assert "already holds a run" in call("train", "made", "--data", "nothing.npz", "--out", run).error
+
+
+def test_damaged_records_are_named(call: Call, run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    for restore in ({}, None, {"class": "Pictures"}, {"class": "Pictures", "arguments": {"depth": 2}}):
+        shutil.copytree(run, tmp_path / "run", dirs_exist_ok=True)
+        changed = config | {"data": config["data"] | {"restore": restore}}
+        (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
+        error = call("sample", tmp_path / "run", "--out", tmp_path / "s.png").error
+        assert f"{tmp_path / 'run' / 'config.json'} is damaged: restore" in error
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    for name in ("evaluation-test.json", "verify.json"):
+        (tmp_path / "run" / name).write_text("{}")
+        assert f"{tmp_path / 'run' / name} is damaged" in call("report", tmp_path / "run").error
+        (tmp_path / "run" / name).unlink()

@@ -13,7 +13,7 @@ import ancestral.walk
 from ancestral import conditioning, likelihoods
 from ancestral.causal import Cursor
 from ancestral.causal.linear import Degrees
-from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNNpp
+from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNN, PixelCNNpp
 from ancestral.testing import check_model, outcomes, tiny
 
 DISCRETE = {
@@ -34,10 +34,14 @@ def test_tiny(name):
     assert {r.number for r in results if r.status != "passed"} == {7}
 
 
+IMAGES = [GatedPixelCNN, PixelCNN, PixelCNNpp]
+
+
 @pytest.mark.parametrize("head", ALL)
 @pytest.mark.parametrize("shape", [(1, 5, 4), (3, 3, 5), (2, 1, 1)], ids=["grey", "rgb", "pixel"])
-def test_gated_pixelcnn(head, shape):
-    check_model(GatedPixelCNN(shape=shape, likelihood=ALL[head], channels=12, layers=2))
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images(kind, head, shape):
+    check_model(kind(shape=shape, likelihood=ALL[head], channels=12, layers=2))
 
 
 CONDITIONERS = {
@@ -50,32 +54,17 @@ CONDITIONERS = {
 
 @pytest.mark.parametrize("conditioner", CONDITIONERS.values(), ids=CONDITIONERS)
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 2, 4)], ids=["grey", "rgb"])
-def test_conditional_gated_pixelcnn(conditioner, shape):
-    if getattr(conditioner, "upsample", 1) == 2:
-        pytest.skip("odd sizes have no map of half the size")
-    check_model(GatedPixelCNN(shape=shape, channels=12, layers=2, kernel_size=3, conditioner=conditioner))
-
-
-@pytest.mark.parametrize("head", ALL)
-def test_pixelcnnpp(head):
-    check_model(PixelCNNpp(shape=(3, 3, 5), likelihood=ALL[head], channels=6, layers=1))
-
-
-@pytest.mark.parametrize("shape", [(1, 9, 6), (2, 1, 1), (1, 1, 7), (3, 6, 1)], ids=str)
-def test_pixelcnnpp_sizes(shape):
-    check_model(PixelCNNpp(shape=shape, likelihood=likelihoods.Categorical(17), channels=6, layers=1))
-
-
-@pytest.mark.parametrize("name", ["class", "vector", "map"])
-def test_conditional_pixelcnnpp(name):
-    conditioner = CONDITIONERS[name]
-    check_model(PixelCNNpp(shape=(3, 2, 5), channels=6, layers=1, conditioner=conditioner, dropout=0.1))
+@pytest.mark.parametrize("kind", IMAGES)
+def test_conditional_images(kind, conditioner, shape):
+    check_model(kind(shape=shape, channels=12, layers=2, conditioner=conditioner))
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("kernel_size", [1, 3, 5])
-def test_kernel_sizes(layers, kernel_size):
-    check_model(GatedPixelCNN(shape=(1, 9, 8), channels=4, layers=layers, kernel_size=kernel_size))
+@pytest.mark.parametrize(
+    ("kind", "kernel_size"), [(GatedPixelCNN, 1), (GatedPixelCNN, 3), (GatedPixelCNN, 5), (PixelCNN, 3), (PixelCNN, 5)]
+)
+def test_kernel_sizes(kind, layers, kernel_size):
+    check_model(kind(shape=(1, 9, 8), channels=4, layers=layers, kernel_size=kernel_size))
 
 
 @pytest.mark.parametrize("head", ALL)
@@ -155,6 +144,12 @@ def test_memory_that_outlives_a_row_is_noticed(monkeypatch):
     assert {3, 5} <= failures(tiny("gated-pixelcnn"))
 
 
+def test_features_of_the_row_above_that_come_too_late_are_noticed(monkeypatch):
+    put_aside = ancestral.causal.cursor.Bank.put_aside
+    monkeypatch.setattr(ancestral.causal.cursor.Bank, "put_aside", lambda self, col: put_aside(self, 0 * col))
+    assert {3, 5} <= failures(tiny("pixelcnn"))
+
+
 def test_memory_shared_by_walks_is_noticed(monkeypatch):
     shared = Cursor()
 
@@ -200,5 +195,5 @@ def test_check_model_names_what_failed(monkeypatch):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="name must be one of made, gated-pixelcnn"):
+    with pytest.raises(ValueError, match=r"name must be one of made, .*gated-pixelcnn"):
         tiny("pixelrnn")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datafiles import everything, integers, npz, one_line, picture
 from sklearn.datasets import load_digits, load_sample_images
 
 from ancestral.data import BINARIZE, SOURCES, load, rebuild
 from ancestral.data.restore import Pictures
+from datafiles import everything, integers, npz, one_line, picture
 
 
 def test_digits_are_the_documented_splits():
@@ -239,3 +239,11 @@ def test_benchmark_data(shared, tmp_path, options, name, shape, levels, counts):
     data = load(tmp_path / name)
     assert (data.shape, data.levels) == (shape, levels)
     assert [len(part) for part in data.splits.values()] == counts
+
+
+def test_where_a_source_lies_is_recorded(tmp_path, monkeypatch):
+    npz(tmp_path / "a.npz", train=integers(4, (20, 3)))
+    monkeypatch.chdir(tmp_path)
+    told = load("a.npz").describe()
+    assert (told["name"], told["source"]) == ("a.npz", str((tmp_path / "a.npz").resolve()))
+    assert load("digits").describe()["source"] == "digits"

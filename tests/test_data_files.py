@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from datafiles import everything, integers, npz, one_line, table
 
 from ancestral.data import BINARIZE, load
 from ancestral.data.restore import Arrays, Table
+from datafiles import everything, integers, npz, one_line, table
 
 
 @pytest.mark.parametrize(

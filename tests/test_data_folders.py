@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datafiles import everything, integers, npz, one_line, picture
 from PIL import Image
 
 from ancestral.data import BINARIZE, load
 from ancestral.data.folder import read_pictures
 from ancestral.data.pictures import read_picture
+from datafiles import everything, integers, npz, one_line, picture
 
 
 def test_splits_and_classes_of_a_folder(tmp_path):

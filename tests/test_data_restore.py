@@ -7,12 +7,12 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from datafiles import one_line, picture
 from PIL import Image
 
 from ancestral.data import grid, rebuild, record
 from ancestral.data.pictures import read_picture
 from ancestral.data.restore import Arrays, Pictures, Table
+from datafiles import one_line, picture
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,9 @@ def test_save_refuses_other_files(tmp_path, value, shape, fits):
     with pytest.raises(ValueError, match=re.escape(fits)) as error:
         value.save(torch.zeros(shape), tmp_path / "a.xls")
     one_line(error, "a.xls")
-    with pytest.raises(FileNotFoundError):
-        value.save(torch.zeros(shape), tmp_path / "none" / "a.npz")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=re.escape(f"cannot write {tmp_path / 'file' / 'a.npz'}")):
+        value.save(torch.zeros(shape), tmp_path / "file" / "a.npz")
 
 
 def test_arrays_keep_small_integers():

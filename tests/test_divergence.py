@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import assert_equal, failing, made, not_a_number, records, some_data, tensors, watched, wild_gradient
 from torch import Tensor
 
 from ancestral import training
@@ -15,6 +14,7 @@ from ancestral.evaluation import evaluate
 from ancestral.model import Model
 from ancestral.objectives import nll
 from ancestral.training import train
+from small_runs import assert_equal, failing, made, not_a_number, records, some_data, tensors, watched, wild_gradient
 
 
 @pytest.mark.parametrize(("how", "what"), [(not_a_number, "loss"), (wild_gradient, "gradient")])

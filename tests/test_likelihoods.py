@@ -171,7 +171,7 @@ def distributions():
 @pytest.mark.parametrize("p", distributions())
 def test_a_draw_inverts_the_cdf(p):
     levels = p.log_pmf().shape[-1]
-    cdf = p.cdf(torch.arange(levels)[None])[0]
+    cdf = p.cdf(torch.arange(levels)[None])[0].float()
     assert cdf[-1].item() == pytest.approx(1, abs=1e-6)
     torch.testing.assert_close(cdf.diff(), p.log_pmf()[0, 1:].exp(), atol=2e-6, rtol=0)
     assert p.cdf(torch.tensor([-1])).item() == 0
@@ -210,6 +210,23 @@ def test_a_level_of_probability_zero_is_never_drawn():
     p = Discrete(torch.tensor([[-math.inf, 0.0, -math.inf]]))
     for u in (0.0, 0.5, 1 - 2**-53):
         assert p.draw(torch.tensor([u], dtype=torch.float64)) == 1
+
+
+@pytest.mark.parametrize("levels", [2, 256, 65536])
+def test_no_draw_is_impossible(levels):
+    """Even for uniforms next to one: a cdf that falls short of one by rounding would draw the top level."""
+    means = torch.rand(500, 3) - 0.9
+    params = torch.cat([torch.randn(500, 3), means, torch.full((500, 3), -6.0)], 1)
+    p = first(DiscretizedLogisticMixture(levels, 3).walk(params, 1))
+    for u in (1e-12, 1 - 1e-7, 1 - 2**-24, 1 - 1e-12):
+        level = p.draw(torch.full((500,), u, dtype=torch.float64))
+        assert p.log_prob(level).min() > -40
+
+
+def test_a_batch_of_none():
+    for head in (Bernoulli(), DiscretizedLogisticMixture(256, 2), GaussianMixture(2)):
+        p = first(head.walk(torch.zeros(0, head.features(1)), 1))
+        assert p.draw(torch.zeros(0)).shape == (0,)
 
 
 def test_what_continuous_heads_refuse():

@@ -97,12 +97,15 @@ def test_an_order_agnostic_made_completes_any_mask_exactly(mask, caplog):
     assert (got - p).abs().max() < 0.03
 
 
-def test_examples_are_grouped_by_equal_masks(caplog):
+def test_examples_are_grouped_by_equal_masks(monkeypatch):
     model = MADE(shape=(5,), hidden=(30,), masks=None, order_agnostic=True)
     x = torch.randint(2, (40, 5))
     known = torch.rand(40, 5) < 0.5
+    orders = []
+    monkeypatch.setattr(MADE, "_order_for", lambda self, known: orders.append(known) or self.degrees(0))
     done = model.complete(x, known)
     assert torch.equal(done[known], x[known])
+    assert len(orders) == len(known.unique(dim=0))
 
 
 def test_an_untrained_order_is_reported(caplog):
@@ -133,10 +136,16 @@ def test_categories_have_no_order():
 
 
 def test_conditioning_weights_depend_on_the_mask_only():
+    """A unit whose inputs are masked knows it: its offset differs from that under another mask, for equal weights."""
     model = randomized(MADE(shape=(5,), hidden=(10,), conditioning_weights=True, masks=2, connectivity_agnostic=True))
-    first = model.layers[0]
-    (mask, _), _ = model.connections(0)
-    torch.testing.assert_close(first.offset(mask), first.bias + (first.ones * mask).sum(1))
+    (one, _), _ = model.connections(0)
+    (other, _), _ = model.connections(1)
+    same = (one == other).all(1)
+    offsets = [model.layers[0].offset(mask) for mask in (one, other)]
+    assert same.any()
+    assert not same.all()
+    assert torch.equal(offsets[0][same], offsets[1][same])
+    assert (offsets[0][~same] != offsets[1][~same]).all()
 
 
 @pytest.mark.parametrize(
@@ -144,12 +153,14 @@ def test_conditioning_weights_depend_on_the_mask_only():
     [
         ({"masks": 4}, "masks=4 needs order_agnostic=True or connectivity_agnostic=True: all would be alike"),
         ({"masks": 0, "order_agnostic": True}, "masks must be an integer of at least 1, got 0"),
+        ({"hidden": 8}, "hidden must be a tuple of integers, got 8"),
+        ({"shape": (0,)}, "shape must be an integer of at least 1, got 0"),
         ({"hidden": (0,)}, "hidden must be an integer of at least 1, got 0"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        MADE(shape=(4,), likelihood=Bernoulli(), **arguments)
+        MADE(**{"shape": (4,), "likelihood": Bernoulli(), **arguments})
 
 
 def test_a_made_has_one_size():

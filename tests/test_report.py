@@ -351,7 +351,7 @@ def test_report_of_pictures(run: Run) -> None:
     checkpoint.write_json(run.folder / "verify.json", {"trained": [finding], "contract": [finding]})
     grey(0).save(run.folder / "verify.png")
     records = [{"step": s, "split": "train", "bits_per_dim": 4 / s, "examples_per_second": 123.0} for s in (1, 2, 3)]
-    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + '{"st')
     reader = read(write_report(run))
     text = " ".join(reader.text)
     for words in ("1.666 ± 0.012", "given the label", "exact log-likelihood", "Conditional Image Generation"):

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from runs import assert_equal, interrupting, made, noisy, records, some_data, tensors, worse
 from torch import Tensor
 
 from ancestral import training
@@ -14,6 +13,18 @@ from ancestral.model import Model
 from ancestral.objectives import nll
 from ancestral.training import Summary, train
 from ancestral.training.resuming import difference
+from small_runs import (
+    assert_equal,
+    failing,
+    interrupting,
+    made,
+    noisy,
+    not_a_number,
+    records,
+    some_data,
+    tensors,
+    worse,
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -141,3 +152,23 @@ def test_what_cannot_be_resumed_is_said(tmp_path: Path) -> None:
 def test_differences_are_named() -> None:
     assert difference({"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [1, 2]}}) is None
     assert difference({"a": {"b": 1}}, {"a": {"b": 2}}) == "a.b is 1 in the run, got 2"
+
+
+def test_a_resumed_run_returns_to_the_same_state(tmp_path: Path) -> None:
+    spoilt = failing(range(12, 17).__contains__, not_a_number)  # validated after step 10, interrupted after 11
+    train(made(), some_data(), tmp_path / "whole", steps=100, loss=spoilt)
+    train(made(), some_data(), tmp_path / "parts", steps=100, loss=spoilt, on_progress=interrupting(11))
+    resumed = train(made(), some_data(), tmp_path / "parts", loss=spoilt, resume=True)
+    assert resumed.skipped == 5
+    assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+
+
+def test_what_is_not_given_is_as_it_was(tmp_path: Path) -> None:
+    whole, parts = made(), made()
+    train(whole, some_data(), tmp_path / "whole", steps=12, seed=5, precision="bf16", loss=noisy)
+    stopping = interrupting(5)
+    train(parts, some_data(), tmp_path / "parts", steps=12, seed=5, precision="bf16", loss=noisy, on_progress=stopping)
+    train(parts, some_data(), tmp_path / "parts", loss=noisy, resume=True)
+    assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+    with pytest.raises(ValueError, match=r"training\.precision is bf16 in the run, got 32"):
+        train(parts, some_data(), tmp_path / "parts", precision=32, loss=noisy, resume=True)

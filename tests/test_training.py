@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from runs import assert_equal, made, noisy, pictures, records, some_data, tensors, worse
 from torch import Tensor
 
 from ancestral.checkpoint import load, read_config
@@ -23,6 +22,8 @@ from ancestral.model import Model
 from ancestral.models import MADE, GatedPixelCNN
 from ancestral.objectives import nll
 from ancestral.training import train
+from ancestral.training.launching import accelerator_for
+from small_runs import assert_equal, made, noisy, pictures, records, some_data, tensors, worse
 
 
 def test_training_learns_and_leaves_a_whole_run_folder(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ PROCESS = """
 import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from runs import made, some_data, pictures
+from small_runs import made, some_data, pictures
 from ancestral.evaluation import evaluate
 from ancestral.training import train
 from ancestral.likelihoods import Categorical
@@ -284,3 +285,12 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         assert count == found.count == 50
         assert mean == pytest.approx(found.nats, rel=1e-5)
         assert error == pytest.approx(found.nats_se, rel=1e-4)
+
+
+def test_auto_is_cuda_or_cpu_and_no_other_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("ancestral.training.launching.Accelerator", lambda **arguments: asked.update(arguments))
+    accelerator_for("auto", "32")
+    assert asked["cpu"] is True

@@ -27,6 +27,7 @@ _HOME = {
     "Factor": "model",
     "drive": "walk",
     "MADE": "models",
+    "PixelCNN": "models",
     "GatedPixelCNN": "models",
     "PixelCNNpp": "models",
     "load": "checkpoint",

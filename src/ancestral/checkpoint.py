@@ -5,13 +5,11 @@ Loading builds classes of this library only and reads tensors and JSON only: it 
 elsewhere can do no harm. Every file is written to a temporary name and renamed, so that none is ever half-written.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from ancestral import __version__, conditioning, likelihoods
+from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.models import MODELS
 from ancestral.recorded import Recorded
@@ -198,27 +197,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     copies = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     with replacing(path) as part:
         part.write_bytes(serialized(copies, metadata={"format": "pt"}))
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside a path, to write to; rename it to the path where that went well.
-
-    Raises:
-        OSError: it did not; what was at the path before is intact.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -56,7 +56,8 @@ class Vector(Recorded, nn.Module):
 class Map(Recorded, nn.Module):
     """A map (B, channels, h, w) of the image's size divided by `upsample`: s = m(h) of 1606.05328, section 2.3.
 
-    Two unmasked 3x3 convolutions, the first of them after a transposed convolution where the map is smaller.
+    Two unmasked 3x3 convolutions, the first of them after a transposed convolution where the map is smaller. Of an
+    image whose size `upsample` does not divide, the map has one row or column more, and what is beyond is cut.
     """
 
     def __init__(self, *, channels: int, features: int = 32, upsample: int = 1) -> None:
@@ -80,3 +81,33 @@ class Map(Recorded, nn.Module):
         """Return a random context, for checks."""
         size = (-(-side // self.upsample) for side in shape[1:])
         return torch.randn(batch, self.channels, *size, generator=generator)
+
+
+def aligned(features: Tensor, shape: tuple[int, ...], upsample: int = 1) -> Tensor:
+    """Return features as maps for images (B, C, H, W): (B, F, 1, 1), or (B, F, H, W) cut to the images' size.
+
+    Raises:
+        ValueError: a map of another size, but for the rows and columns that `upsample` adds.
+    """
+    if features.dim() == 2:
+        return features[:, :, None, None]
+    height, width = shape[2:]
+    has = tuple(features.shape[2:])
+    if not (height <= has[0] < height + upsample and width <= has[1] < width + upsample):
+        raise ValueError(f"context must be a map for images of {height}x{width}, got one of {has[0]}x{has[1]}")
+    return features[:, :, :height, :width]
+
+
+def chosen_conditioner(classes: int | None, conditioner: nn.Module | None) -> nn.Module | None:
+    """Return the conditioner that one of the two arguments means, or raise ValueError where both are given."""
+    if classes is not None and conditioner is not None:
+        raise ValueError("classes and conditioner cannot both be given; leave one out")
+    return OneHot(classes=classes) if classes is not None else conditioner
+
+
+def features_of(conditioner: nn.Module | None) -> int:
+    """Return F of a conditioner's output, 0 where there is none; raise ValueError where it does not say."""
+    features = 0 if conditioner is None else getattr(conditioner, "features", None)
+    if not isinstance(features, int):
+        raise ValueError(f"conditioner must say its `features`, the F of its output, got {type(conditioner).__name__}")
+    return features

@@ -70,7 +70,7 @@ class Discrete(Distribution):
 
     def cdf(self, v: Tensor) -> Tensor:
         cumulative = F.pad(self._log_pmf.exp().cumsum(-1), (1, 0))
-        index = v.long().clamp(-1, self._log_pmf.shape[-1] - 1).reshape(len(v), -1) + 1
+        index = columns(v).squeeze(-1).long().clamp(-1, self._log_pmf.shape[-1] - 1) + 1
         return cumulative.gather(-1, index).view(v.shape)
 
     def draw(self, u: Tensor) -> Tensor:
@@ -98,20 +98,23 @@ class DiscretizedMixture(Distribution):
         return torch.logsumexp(self.log_weights.unsqueeze(-2) + component, -1)
 
     def cdf(self, v: Tensor) -> Tensor:
-        below = self.below(v.reshape(len(v), -1) + 0.5, *self.scaled()).view(v.shape)
+        below = self.below(columns(v).squeeze(-1) + 0.5, *self.scaled()).view(v.shape)
         return torch.where(v < 0, 0, torch.where(v >= self.levels - 1, 1, below))
 
-    def scaled(self) -> tuple[Tensor, Tensor]:
-        """Return the inverse scales (B, 1, K) and the weights (B, K, 1)."""
-        return torch.exp(-self.log_scales).unsqueeze(-2), self.log_weights.exp().unsqueeze(-1)
+    def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return means and inverse scales (B, 1, K) and weights (B, K, 1).
 
-    def below(self, edges: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
+        In float64, with weights that add up to one: a cdf that falls short of one would draw the top level.
+        """
+        weights = torch.softmax(self.log_weights.double(), -1).unsqueeze(-1)
+        return self.means.double().unsqueeze(-2), torch.exp(-self.log_scales.double()).unsqueeze(-2), weights
+
+    def below(self, edges: Tensor, means: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
         """Return the mass of the logistics below edges (B, N)."""
-        z = (edges.unsqueeze(-1) - self.means.unsqueeze(-2)) * inverse
-        return torch.matmul(torch.sigmoid(z), weights).squeeze(-1)
+        return torch.matmul(torch.sigmoid((edges.unsqueeze(-1) - means) * inverse), weights).squeeze(-1)
 
     def draw(self, u: Tensor) -> Tensor:
-        low, span, scaled = torch.zeros_like(self.means[:, :1]), 1, self.scaled()
+        low, span, scaled = torch.zeros_like(u, dtype=torch.double).unsqueeze(-1), 1, self.scaled()
         radix = RADIX if self.means.numel() > FEW else RADIX_OF_FEW
         while span < self.levels:
             span *= radix
@@ -139,7 +142,7 @@ class ContinuousMixture(Distribution):
         raise ValueError("a continuous distribution has no log_pmf; use log_prob")
 
     def cdf(self, v: Tensor) -> Tensor:
-        z = (v.reshape(len(v), -1, 1) - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
+        z = (columns(v) - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
         return (self.family.cumulative(z) * self.log_weights.unsqueeze(-2).exp()).sum(-1).view(v.shape)
 
     def draw(self, u: Tensor) -> Tensor:
@@ -158,6 +161,11 @@ class ContinuousMixture(Distribution):
         if temperature != 1:
             raise ValueError(f"temperature must be 1 for a continuous likelihood, got {temperature}")
         return self
+
+
+def columns(v: Tensor) -> Tensor:
+    """Return values (B,) or (B, N) as (B, N, 1), to be met by components (B, 1, K)."""
+    return v.unsqueeze(-1) if v.dim() == 2 else v[:, None, None]
 
 
 def discretized_logistic(v: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
@@ -444,7 +452,8 @@ class GaussianMixture(Mixture):
         return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales)
 
 
-def check_count(name: str, value: int, least: int) -> None:
-    """Raise ValueError unless value is an integer of at least that size."""
+def check_count(name: str, value: int, least: int) -> int:
+    """Return the value, or raise ValueError unless it is an integer of at least that size."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value

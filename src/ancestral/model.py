@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ancestral.likelihoods import Likelihood
+from ancestral.likelihoods import Likelihood, check_count
 from ancestral.recorded import Recorded
 from ancestral.walk import Complete, Factor, Sample, Walk, drive
 
@@ -123,6 +123,7 @@ class Model(Recorded, nn.Module, ABC):
             proposals: how many to choose from for each example.
             generator: of the uniforms.
         """
+        check_count("proposals", proposals, 1)
         self.check_known(x, known)
         x = torch.where(known, x, torch.zeros_like(x))
         self.check(x)
@@ -191,7 +192,8 @@ class Model(Recorded, nn.Module, ABC):
             if not x.is_floating_point():
                 raise ValueError(f"x must be floating-point for {self.likelihood}, got {x.dtype}")
             return x
-        low, high = x.min().item(), x.max().item()
+        wide = x if x.is_floating_point() else x.long()  # unsigned types of more than 8 bits have no min
+        low, high = wide.min().item(), wide.max().item()
         if low < 0 or high >= levels:
             raise ValueError(f"x must hold levels from 0 to {levels - 1}, got values from {low:g} to {high:g}")
         if x.is_floating_point() and not bool((x == x.round()).all()):
@@ -212,8 +214,8 @@ class Model(Recorded, nn.Module, ABC):
         if context is None:
             return None
         context = torch.as_tensor(context, device=self.device)
-        if context.dim() == 0:
-            context = context.expand(batch)
+        if context.dim() == 0 or (context.dim() == 1 and context.is_floating_point()):  # one for all
+            context = context.expand(batch, *context.shape)
         if len(context) != batch:
             raise ValueError(f"context must hold {batch} examples, got {len(context)}")
         return context

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ancestral.checkpoint import load, read_config
+from ancestral.checkpoint import CONFIG, load, read_config
 from ancestral.conditioning import OneHot
 from ancestral.data import BINARIZE, Data, Restore, Split, rebuild
 from ancestral.data import load as load_data
@@ -47,6 +47,11 @@ class Run(NamedTuple):
         return registered(self.model)
 
     @property
+    def source(self) -> str:
+        """The data that the run was trained on, as the user named it."""
+        return source_of(self.config["data"])
+
+    @property
     def restore(self) -> Restore:
         """What turns the model's levels into something a user opens; no data is needed for it."""
         return rebuild(self.config["data"]["restore"])
@@ -59,7 +64,7 @@ class Run(NamedTuple):
         """
         restore = self.restore
         if not isinstance(restore, Pictures):
-            raise ValueError(f"{self.folder} is no run of grey or RGB pictures, but of {self.config['data']['source']}")
+            raise ValueError(f"{self.folder} is no run of grey or RGB pictures, but of {self.source}")
         return restore(x)
 
     @property
@@ -120,11 +125,20 @@ def open_run(folder: str | Path, device: str = "auto") -> Run:
 
 
 def run_config(folder: str | Path) -> dict[str, Any]:
-    """Return what config.json of a run says; raise ValueError where it is none of a run."""
+    """Return what config.json of a run says; raise ValueError where it is none of a run, or damaged."""
     config = read_config(folder)
     if "model" not in config or not isinstance(data := config.get("data"), dict) or not RECORDED <= data.keys():
         raise ValueError(f"{folder} is no run of ancestral train: its config.json names no model, or no data")
+    try:
+        rebuild(data["restore"])
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / CONFIG} is damaged: {error}") from error
     return config
+
+
+def source_of(recorded: dict[str, Any]) -> str:
+    """Return the name of recorded data as the user typed it; older runs recorded no more than this."""
+    return str(recorded.get("name", recorded["source"]))
 
 
 def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
@@ -134,7 +148,8 @@ def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
     if isinstance(options.get("size"), list):
         options["size"] = tuple(options["size"])
     options["binarize"] = BINARIZE[options["binarize"]] if options.get("binarize") else None
-    return load_data(source or recorded["source"], seed=recorded["seed"], **options)
+    data = load_data(source or recorded["source"], seed=recorded["seed"], **options)
+    return replace(data, name=source or source_of(recorded))
 
 
 def registered(model: Model) -> str:
@@ -162,7 +177,7 @@ def fitted(data: Data, run: Run) -> Data:
         ("levels", data.levels or "continuous", recorded["levels"] or "continuous"),
     ):
         if theirs != ours:
-            raise ValueError(f"{data.name} has {what} {theirs}, the run was trained on {ours} ({recorded['source']})")
+            raise ValueError(f"{data.name} has {what} {theirs}, the run was trained on {ours} ({run.source})")
     data = in_units(data, run.restore)
     return data if run.classes is None or data.classes is None else relabelled(data, run.classes)
 

@@ -122,10 +122,13 @@ class RasterNetwork(Protocol):
     groups: int
     likelihood: Likelihood
 
-    def rows(self, x: Tensor, condition: Condition, cursor: Cursor | None = None) -> list[Tensor]:
-        """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W)."""
+    def rows(self, x: Tensor, condition: Condition, cursor: Cursor | None = None) -> Iterable[Tensor]:
+        """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W).
 
-    def cols(self, x: Tensor, rows: list[Tensor], cursor: Cursor | None = None) -> Tensor:
+        A generator, so that the parallel pass holds one of them at a time.
+        """
+
+    def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:
         """Map pixels on the left (B, C', H, W), and the row's features, to parameters (B, P, H, W).
 
         With a cursor: x (B, C'_g), features (B, F) of this pixel, parameters (B, P / groups).
@@ -158,7 +161,7 @@ def raster_forward(net: RasterNetwork, x: Tensor, condition: Condition) -> Tenso
     return net.cols(left, net.rows(shift_down(joined), condition))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def raster_walk(net: RasterNetwork, x: Tensor, condition: Condition) -> Walk:
     """Walk over an image in raster order: pixels row by row, and R, G, B within a pixel.
 

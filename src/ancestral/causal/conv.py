@@ -20,7 +20,8 @@ def gate(x: Tensor, width: int) -> Tensor:
     another's.
     """
     if x.shape[1] == 2 * width:
-        return torch.tanh(x[:, :width]) * torch.sigmoid(x[:, width:])
+        a, b = x.chunk(2, 1)
+        return torch.tanh(a) * torch.sigmoid(b)
     a, b = x.unflatten(1, (-1, 2, width)).unbind(2)
     return (torch.tanh(a) * torch.sigmoid(b)).flatten(1, 2)
 
@@ -107,24 +108,26 @@ class RowConv2d(nn.Module):
 
         `plus` is added to the result, in a step at no cost: it takes the place of the bias, which must be off.
         """
-        assert plus is None or self.bias is None
         if cursor is None:
             return self.whole(x) if plus is None else self.whole(x) + plus
-        weight: Tensor = self.weight
-        offset = plus if plus is not None else self.bias
-        if self.groups == 1:
-            known = cursor.with_pixels_left(self, x, self.taps - 1)
-        else:
-            known = cursor.with_groups_before(self, x, self.taps - 1, self.edges)
-            rows = slice(cursor.group * self.width, (cursor.group + 1) * self.width)
-            weight = weight[: known.shape[1], rows]  # no masked weight in this block
-            offset = offset[rows] if offset is self.bias and offset is not None else offset
+        if self.groups > 1:
+            return self.group(x, cursor, plus)
+        known = x if self.taps == 1 else cursor.with_pixels_left(self, x, self.taps - 1)
+        offset = self.bias if plus is None else plus
+        return known @ self.weight if offset is None else torch.addmm(offset, known, self.weight)
+
+    def group(self, x: Tensor, cursor: Cursor, plus: Tensor | None) -> Tensor:
+        """Compute the group of this sub-step, (B, C_g) to (B, O_g), from a block of weights that no mask touches."""
+        known = cursor.with_groups_before(self, x, self.taps - 1, self.edges)
+        rows = slice(cursor.group * self.width, (cursor.group + 1) * self.width)
+        weight = self.weight[: known.shape[1], rows]
+        offset = self.bias[rows] if plus is None and self.bias is not None else plus
         return known @ weight if offset is None else torch.addmm(offset, known, weight)
 
     def whole(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, O, H, W)."""
         weight = self.weight if self.mask is None else self.weight * self.mask
-        if self.taps == 1:  # a matrix product over channels-last features
+        if self.taps == 1 and x.shape[2] == 1:  # one row, at which a convolution is slow
             return F.linear(x.movedim(1, -1), weight.t(), self.bias).movedim(-1, 1)
         return F.conv2d(F.pad(x, (self.taps - 1, 0)), kernel_of(weight, 1, self.taps), self.bias)
 

@@ -1,6 +1,8 @@
 """The cursor: the only place that remembers, and that knows where a walk is."""
 
-from typing import Protocol
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,25 @@ class Weights(Protocol):
 
     def folded(self) -> tuple[Tensor, ...]:
         """Compute them from the parameters."""
+
+
+class Bank(NamedTuple):
+    """Memory of L layers alike in one tensor, so that a pixel is put aside for all of them at once.
+
+    Attributes:
+        rows: (n, left + W + right, L, B, C), the last n rows of their inputs between zeros, the newest in the making.
+        pixels: (L, B, (left + 1) C), the last pixels of this row, its own last.
+    """
+
+    rows: Tensor
+    pixels: Tensor
+
+    def put_aside(self, col: Tensor) -> None:
+        """Write the newest pixel into the newest row, and make room for the next one."""
+        channels = self.rows.shape[-1]
+        left = self.pixels.shape[-1] - channels
+        self.rows[-1, left // channels :].index_copy_(0, col, self.pixels[None, :, :, left:])
+        self.pixels[:, :, :left] = self.pixels[:, :, channels:].clone()
 
 
 class Cursor:
@@ -32,6 +53,8 @@ class Cursor:
         self.even_row = self.aligned = self._even_col = True
         self._rows: dict[nn.Module, Tensor] = {}  # (B, C, n, W): the last n rows of a layer's input
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
+        self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
+        self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
         self._strips: dict[nn.Module, Tensor] = {}  # (W, B, C): the last row, known pixel by pixel; parts of `_strip`
         self._strip: Tensor | None = None
         self._noted: dict[nn.Module, Tensor] = {}  # what this pixel will write into them
@@ -56,9 +79,11 @@ class Cursor:
         strip = () if self._strip is None else (self._strip,)
         for memory in (*self._rows.values(), *self._pixels.values(), *self._kept.values(), *strip):
             memory.zero_()
-        with torch.no_grad():
-            for weights, parts in self._folded.items():
-                torch._foreach_copy_(parts, weights.folded())
+        for bank in self._banks.values():
+            bank.rows.zero_()
+            bank.pixels.zero_()
+        for weights, parts in self._folded.items():
+            torch._foreach_copy_(parts, weights.folded())
         if self._coarse is not None:
             self._coarse.reset()
 
@@ -70,16 +95,21 @@ class Cursor:
         self.aligned = self.even_row
         for memory in self._pixels.values():
             memory.zero_()
+        for bank in self._banks.values():
+            bank.pixels.zero_()
         if self._coarse is not None and self.even_row:
             self._coarse.next_row()
 
     def next_col(self) -> None:
         """Go one pixel to the right."""
+        for bank in self._banks.values():
+            bank.put_aside(self.col)
+        self.end_pixel()
+        if self._coarse is not None and self.aligned:
+            self._coarse.next_col()
         self.col += 1
         self._even_col = not self._even_col
         self.aligned = self.even_row and self._even_col
-        if self._coarse is not None and self.aligned:
-            self._coarse.next_col()
 
     def folded(self, weights: Weights) -> tuple[Tensor, ...]:
         """Return the folded weights, which are computed once in a walk."""
@@ -120,6 +150,8 @@ class Cursor:
 
     def end_pixel(self) -> None:
         """Write what all layers noted at this pixel, at once."""
+        if not self._strips:
+            return
         if self._strip is None:  # the layers are known now: their memories become one
             self._strip = torch.cat(list(self._strips.values()), 2)
             parts = self._strip.split([strip.shape[2] for strip in self._strips.values()], 2)
@@ -166,6 +198,36 @@ class Cursor:
         memory[:, n * channels + first : n * channels + end] = x
         return memory[:, : n * channels + end]
 
+    def with_rows_complete(
+        self, layers: Sequence[nn.Module], x: Tensor, reach: tuple[int, int, int], edges: list[int]
+    ) -> Tensor:
+        """Return the last n rows that L layers alike were given pixel by pixel: (n, left + W + right, L, B, C).
+
+        From now on `with_row_left` fills the next row of each. `reach` is (n, left, right); x is any row (B, ., 1, W);
+        `edges` are the channels where groups begin, and C.
+        """
+        n, left, right = reach
+        if layers[0] not in self._banks:
+            batch, width, channels = x.shape[0], x.shape[3], edges[-1]
+            rows = x.new_zeros(n, left + width + right, len(layers), batch, channels)
+            pixels = x.new_zeros(len(layers), batch, (left + 1) * channels)
+            self._banks[layers[0]] = Bank(rows, pixels)
+            for layer, known in zip(layers, pixels, strict=True):
+                ends = [left * channels + edge for edge in edges]
+                self._left[layer] = [(known[:, i:j], known[:, :j]) for i, j in itertools.pairwise(ends)]
+        rows = self._banks[layers[0]].rows
+        if n == 1:  # the new row may overwrite the old one: what it reads of itself is written already
+            return rows
+        window = rows.clone()
+        rows[:-1] = window[1:]
+        return window
+
+    def with_row_left(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return the pixels on the left, then the channel groups of this pixel up to x; see `with_groups_before`."""
+        place, known = self._left[layer][self.group]
+        place.copy_(x)
+        return known
+
     def with_past(self, layer: nn.Module, x: Tensor, taps: int, dilation: int) -> Tensor:
         """Return what the layer was given (taps - 1) d, ..., d steps ago, then x: (B, C) -> (B, taps C).
 
@@ -182,7 +244,7 @@ class Cursor:
         return ring.index_select(1, (self.col - offsets) % length).flatten(1)
 
 
-def by_column(rows: list[Tensor]) -> tuple[Tensor, list[int]]:
+def by_column(rows: Iterable[Tensor]) -> tuple[Tensor, list[int]]:
     """Lay features (B, F, 1, W) of a row side by side, columns outermost: (W, B, sum of F), and each F."""
-    packed = torch.cat([f.squeeze(2) for f in rows], 1).permute(2, 0, 1).contiguous()
-    return packed, [f.shape[1] for f in rows]
+    features = [f.squeeze(2).permute(2, 0, 1) for f in rows]
+    return torch.cat(features, 2), [f.shape[2] for f in features]

@@ -52,12 +52,14 @@ class MaskedLinear(nn.Module):
     The mask is applied in every forward and never written into the weights.
     """
 
-    def __init__(self, in_features: int, out_features: int, conditioning_weights: bool = False) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, conditioning_weights: bool = False, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features))
         self.ones = nn.Parameter(torch.zeros(out_features, in_features)) if conditioning_weights else None
-        nn.init.orthogonal_(self.weight)  # as the authors do: a mask halves the fan-in that other rules count on
+        nn.init.orthogonal_(self.weight, gain)  # as the authors do: a mask halves the fan-in that other rules count on
 
     def offset(self, mask: Tensor) -> Tensor:
         """Return what does not depend on the input: the bias, and the conditioning weights of what is connected."""

@@ -97,8 +97,10 @@ def train(
     from ancestral.cli.settings import begun, resumed
     from ancestral.report.words import data_line, model_line
     from ancestral.runs import device_named
+    from ancestral.training.resuming import earlier
 
     device_named(device)
+    earlier(out, resume)  # an occupied folder is said before the data is read
     options = {"size": size, "bits": bits, "binarize": binarize, "skip_bad": skip_bad}
     if resume:
         start = resumed(out, model, data, settings, options)
@@ -106,8 +108,7 @@ def train(
         start = begun(str(model), str(data), settings, options, seed or 0)
     note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
     note(f"model  {model_line(start.name, start.model)}")
-    length |= {"batch_size": batch_size, "lr": lr, "precision": precision or start.precision, "device": device}
-    seed = start.seed if seed is None else seed
+    length |= {"batch_size": batch_size, "lr": lr, "precision": precision, "device": device}
     return trained(out, training.train(start.model, start.data, out, **length, seed=seed, resume=resume))
 
 
@@ -151,10 +152,10 @@ def evaluate(
     note(f"evaluating {limit or len(source.split(split)):,} examples of the {split} part of {source.name}")
     found = evaluation_of(opened.model, source, split, limit=limit).to_json()
     found |= {"source": source.name, "examples": len(source.split(split)), "limit": limit}
-    path = run / ("-".join(["evaluation", split, *([Path(data).stem] if data else [])]) + ".json")
-    write_json(path, found)
-    rows = evaluation_rows(opened.name, found)
-    return Answer(found | {"written": str(path)}, [summary_line(found), "", rows, "", f"written: {path}"])
+    of = [split, *([Path(data).stem] if data else []), *([f"limit{limit}"] if limit else [])]
+    path = run / f"evaluation-{'-'.join(of)}.json"
+    answer = Answer(found, [summary_line(found), "", evaluation_rows(opened.name, found)])
+    return answer.written(path, lambda: write_json(path, found))
 
 
 @command
@@ -220,22 +221,17 @@ def complete(
 @command
 def verify(run: RunFolder, device: Device = "auto") -> Answer:
     """Prove what a model promises: no leak, sums to one, walk = parallel; show what a pixel sees."""
-    from ancestral.checkpoint import replacing, write_json
-    from ancestral.report.verify import verified
+    from ancestral.report.verify import verified, write_verdict
     from ancestral.runs import open_run
 
     opened = open_run(run, device)
     verdict = verified(opened)
-    result = verdict.to_json()
-    write_json(run / "verify.json", result)
     text: list[Any] = ["Small copies of the model, with random weights:", [("", "", ""), *verdict.contract], ""]
     text += [f"The trained model, on {verdict.examples}:", [("", "", ""), *verdict.trained]]
-    if verdict.picture is not None:
-        with replacing(run / "verify.png") as part:
-            part.write_bytes(verdict.picture)
-        result["written"] = str(run / "verify.png")
-        text += ["", f"picture: {run / 'verify.png'}"]
-    return Answer(result, text if verdict.passed else [*text, "", "verification failed"], verdict.passed)
+    text += [] if verdict.passed else ["", "verification failed"]
+    answer = Answer(verdict.to_json(), text, verdict.passed)
+    path = run / ("verify.json" if verdict.picture is None else "verify.png")
+    return answer.written(path, lambda: write_verdict(verdict, run))
 
 
 @command

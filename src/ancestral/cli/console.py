@@ -33,11 +33,21 @@ class Answer(NamedTuple):
         result: for --json.
         text: for a person: lines, and tables as a list of rows of which the first is the head.
         ok: whether the exit status is 0.
+        error: why it could not be written to a file; it is told after the answer.
     """
 
     result: dict[str, Any]
     text: Sequence[str | Rows]
     ok: bool = True
+    error: OSError | None = None
+
+    def written(self, path: Path, write: Callable[[], None]) -> "Answer":
+        """Write the answer to a file too, and return it with the path or with the error."""
+        try:
+            write()
+        except OSError as error:
+            return self._replace(error=error)
+        return self._replace(result={**self.result, "written": str(path)}, text=[*self.text, "", f"written: {path}"])
 
 
 def command_of(app: typer.Typer) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
@@ -49,6 +59,8 @@ def command_of(app: typer.Typer) -> Callable[[Callable[..., Answer]], Callable[.
             with redirect_stdout(sys.stderr):
                 answer = function(**arguments)
             print_json(answer.result) if json else print_text(answer.text)
+            if answer.error is not None:
+                raise answer.error
             return 0 if answer.ok else 1
 
         kind, own = inspect.Parameter.KEYWORD_ONLY, list(inspect.signature(function).parameters.values())

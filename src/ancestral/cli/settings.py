@@ -25,7 +25,8 @@ from ancestral.likelihoods import (
 )
 from ancestral.model import Model
 from ancestral.models import MADE, MODELS
-from ancestral.runs import recorded_data, registered, run_config
+from ancestral.runs import recorded_data, registered, run_config, source_of
+from ancestral.training.resuming import fingerprint
 
 __all__ = [
     "LIKELIHOODS",
@@ -54,15 +55,11 @@ class Start(NamedTuple):
         name: of the model in the registry.
         model: new, or built anew from what a run recorded.
         data: to train on.
-        precision: of the run.
-        seed: of the run.
     """
 
     name: str
     model: Model
     data: Data
-    precision: str
-    seed: int
 
 
 def begun(name: str, source: str, settings: list[str], options: dict[str, Any], seed: int) -> Start:
@@ -79,7 +76,7 @@ def begun(name: str, source: str, settings: list[str], options: dict[str, Any], 
     binarize = BINARIZE[options["binarize"]] if options["binarize"] else None
     data = load(source, seed=seed, **options | {"binarize": binarize})
     torch.manual_seed(seed)
-    return Start(name, build_model(name, data, settings), data, "32", seed)
+    return Start(name, build_model(name, data, settings), data)
 
 
 def resumed(out: Path, name: str | None, source: str | None, settings: list[str], options: dict[str, Any]) -> Start:
@@ -90,9 +87,10 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
         OSError: the folder, or the data, cannot be read.
     """
     config = run_config(out)
-    model, data = build(config["model"]), recorded_data(config)
-    before = {"MODEL": registered(model), "--data": data.name}
-    again = {"MODEL": name, "--data": source}
+    model, data = build(config["model"]), recorded_data(config, source)
+    if source is not None and fingerprint(data) != config["data"].get("fingerprint"):
+        raise ValueError(differing(f"--data {source}", source_of(config["data"]), out))
+    before, again = {"MODEL": registered(model)}, {"MODEL": name}
     for key, value in options.items():
         before[f"--{key}"], again[f"--{key}"] = data.options[key], value or None
     for what, value in again.items():
@@ -102,8 +100,7 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
         key, value = parsed(setting, registered(model), arguments_of(type(model)), data)
         if value != model.arguments[key]:
             raise ValueError(differing(f"--set {setting}", model.arguments[key], out))
-    training = config.get("training", {})
-    return Start(registered(model), model, data, training.get("precision", "32"), training.get("seed", 0))
+    return Start(registered(model), model, data)
 
 
 def differing(now: str, before: Any, out: Path) -> str:

@@ -47,6 +47,7 @@ class Data:
         seed: of the splits that had to be made and of binarization.
         binarize: how grey levels become black and white, or None.
         grey: (x, K) before binarization, of the splits that are drawn anew in every epoch.
+        path: of the file or folder, absolute; None where there is none.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Data:
     seed: int = 0
     binarize: Binarize | None = None
     grey: dict[str, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
+    path: str | None = None
     _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def split(self, name: str) -> Split:
@@ -115,7 +117,8 @@ class Data:
     def describe(self) -> dict[str, Any]:
         """Return what a run folder records of the data, as JSON."""
         return {
-            "source": self.name,
+            "name": self.name,
+            "source": self.path or self.name,  # to be found from any folder
             "options": self.options,
             "seed": self.seed,
             "shape": list(self.shape),

@@ -5,7 +5,6 @@ These are values with plain fields, so that a run folder records them and can re
 
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ancestral.files import replacing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,15 +126,19 @@ def record(restore: Restore) -> dict[str, Any]:
     return {"class": type(restore).__name__, "arguments": asdict(restore)}
 
 
-def rebuild(recorded: dict[str, Any]) -> Restore:
+def rebuild(recorded: Any) -> Restore:
     """Return the value that `record` wrote down.
 
     Raises:
-        ValueError: the record names no restore value of this library.
+        ValueError: the record names no restore value of this library, or arguments that it does not take.
     """
-    if recorded["class"] not in RESTORES:
-        raise ValueError(f"restore class {recorded['class']!r} is unknown: there are {', '.join(RESTORES)}")
-    return RESTORES[recorded["class"]](**recorded["arguments"])
+    name, arguments = (recorded.get("class"), recorded.get("arguments")) if isinstance(recorded, dict) else (None, None)
+    if not isinstance(name, str) or name not in RESTORES:
+        raise ValueError(f"restore class {name!r} is unknown: there are {', '.join(RESTORES)}")
+    try:
+        return RESTORES[name](**arguments)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"restore class {name} does not take the recorded arguments: {error}") from error
 
 
 def grid(images: "Sequence[Image.Image]", columns: int | None = None, scale: int = 1) -> "Image.Image":
@@ -183,17 +188,13 @@ def _npy(array: Array) -> bytes:
 
 
 def _save(path: str | Path, writers: dict[str, Callable[[], bytes]]) -> None:
-    """Write what the extension of `path` asks for; under another name first, so that no half file is left."""
+    """Write what the extension of `path` asks for, whole or not at all."""
     path = Path(path)
     if path.suffix.lower() not in writers:
         raise ValueError(f"cannot write {path}: of this data {', '.join(writers)} can be written")
     content = writers[path.suffix.lower()]()
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _numpy(x: Tensor) -> Array:

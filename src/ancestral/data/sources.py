@@ -77,12 +77,13 @@ def load(
         "skip_bad": skip_bad,
     }
     data = _data(str(source), found, options, seed)
+    data.path = None if _is_built_in(source) else str(Path(source).resolve())
     return data if binarize is None else _binarized(data, binarize)
 
 
 def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int) -> Found:
     path = Path(source)
-    if str(source) in BUILT_IN and (isinstance(source, str) or not path.exists()):
+    if _is_built_in(source):
         return BUILT_IN[str(source)](size)
     if path.is_dir():
         return read_folder(path, size, skip_bad)
@@ -94,6 +95,10 @@ def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int) -> F
     if path.is_file() and path.suffix.lower() in readers:
         return readers[path.suffix.lower()]()
     raise _unknown(str(source))
+
+
+def _is_built_in(source: str | Path) -> bool:
+    return str(source) in BUILT_IN and (isinstance(source, str) or not source.exists())
 
 
 def _unknown(source: str) -> Exception:

@@ -3,12 +3,14 @@
 from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
 from ancestral.models.made import MADE
+from ancestral.models.pixelcnn import PixelCNN
 from ancestral.models.pixelcnnpp import PixelCNNpp
 
-__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNNpp"]
+__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNN", "PixelCNNpp"]
 
 MODELS: dict[str, type[Model]] = {
     "made": MADE,
+    "pixelcnn": PixelCNN,
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNpp,
 }

@@ -11,15 +11,27 @@ its own position. As in PixelCNN (1601.06759, table 1) the first layer is a plai
 1x1; as there, skip connections lead from every layer to the output.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal import CausalConv2d, Cursor, RowConv2d, gate
-from ancestral.conditioning import OneHot
+from ancestral.conditioning import chosen_conditioner
 from ancestral.likelihoods import Bernoulli, Likelihood, check_count
 from ancestral.model import Model
-from ancestral.walk import Walk, raster_forward, raster_walk
+from ancestral.models.raster import (
+    channel_groups,
+    check_image,
+    check_image_shape,
+    check_odd,
+    own_group,
+    parameters_of,
+    projection,
+    walk_of,
+)
+from ancestral.walk import Walk
 
 FIRST = 7  # kernel size of the first layer
 
@@ -79,31 +91,23 @@ class GatedPixelCNN(Model):
         super().__init__()
         self.shape = check_image_shape(shape)
         self.likelihood = likelihood
-        self.groups = groups = 1 if likelihood.couples_channels else self.shape[0]
+        self.groups = groups = channel_groups(likelihood, self.shape[0], channels=channels)
         check_count("layers", layers, 1)
-        check_count("channels", channels, 1)
-        if channels % groups:
-            raise ValueError(f"channels must be divisible by {groups}, the channel groups of RGB, got {channels}")
-        if kernel_size % 2 == 0 or kernel_size < 1:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-        if classes is not None and conditioner is not None:
-            raise ValueError("classes and conditioner cannot both be given; leave one out")
+        check_odd("kernel_size", kernel_size)
         self.kernel_size = kernel_size
-        self.conditioner = OneHot(classes=classes) if classes is not None else conditioner
+        self.conditioner = chosen_conditioner(classes, conditioner)
         left = (self.shape[0] + 1, *(1 for _ in range(groups - 1)))
         self.first_vertical = CausalConv2d(self.shape[0] + 1, channels, (FIRST // 2, FIRST))
         self.first_horizontal = RowConv2d(left, channels, FIRST // 2, groups)
         self.blocks = nn.ModuleList(GatedBlock(channels, kernel_size, groups) for _ in range(layers))
-        features = getattr(self.conditioner, "features", 0)
-        self.condition = RowConv2d(features, layers * 4 * channels, bias=False) if features else None
+        self.condition = projection(self.conditioner, layers * 4 * channels)
         self.skip = RowConv2d(layers * channels, channels, 1, groups, bias=False)
         self.hidden = RowConv2d(channels, channels, 1, groups)
         self.out = RowConv2d(channels, likelihood.features(self.shape[0]), 1, groups)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
-        scaled = self.likelihood.scale(x).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return raster_forward(self, scaled, self.conditioned(context, len(x)))
+        return parameters_of(self, x, context)
 
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         check_image(self.check(x), self.shape[0])
@@ -117,45 +121,25 @@ class GatedPixelCNN(Model):
         shape: tuple[int, ...] | None = None,
     ) -> Walk:
         """Yield the factors of every pixel in raster order, and of every channel within it; see `Model.walk`."""
-        shape = shape or self.shape
-        check_image(empty := self.empty(batch, shape), self.shape[0])
-        with torch.no_grad():
-            condition = self.conditioned(context, batch)
-        return raster_walk(self, empty, condition)
+        return walk_of(self, batch, context, shape)
 
-    def conditioned(self, context: Tensor | None, batch: int) -> Tensor | None:
-        """Return what every layer adds for a context: (B, layers 4 p, 1, 1) or (B, layers 4 p, H, W)."""
-        context = self.check_context(context, batch)
-        if self.conditioner is None or self.condition is None:
-            return None
-        features = self.conditioner(context).to(self.dtype)
-        return self.condition.whole(features if features.dim() == 4 else features[:, :, None, None])
-
-    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> list[Tensor]:
-        """Run the vertical stack: rows above (B, C + 1, H, W) to a link (B, 2 p, H, W) for every layer."""
+    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Iterator[Tensor]:
+        """Run the vertical stack: rows above (B, C + 1, H, W) to a link (B, 2 p, H, W) for every layer, in turn."""
         v = self.first_vertical(x, cursor)
         conditions = [None] * len(self.blocks) if condition is None else condition.chunk(len(self.blocks), 1)
-        links = []
         for block, own in zip(self.blocks, conditions, strict=True):
             v, link = block.rows(v, own, cursor)  # type: ignore[operator]
-            links.append(link)
-        return links
+            yield link
 
-    def cols(self, x: Tensor, rows: list[Tensor], cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:
         """Run the horizontal stack: pixels on the left, and the links, to parameters; see `RasterNetwork.cols`."""
         h = self.first_horizontal(x, cursor)
         skips = []
         for block, link in zip(self.blocks, rows, strict=True):
-            h, gated = block.cols(h, self.own(link, cursor), cursor)  # type: ignore[operator]
+            h, gated = block.cols(h, own_group(link, cursor, self.groups), cursor)  # type: ignore[operator]
             skips.append(gated)
         h = self.skip(self.joined(skips), cursor, plus=h)
         return self.out(F.relu(self.hidden(F.relu(h), cursor)), cursor)
-
-    def own(self, link: Tensor, cursor: Cursor | None) -> Tensor:
-        """Return the part of a link that the channel group of this sub-step reads."""
-        if cursor is None or self.groups == 1:
-            return link
-        return link.chunk(self.groups, 1)[cursor.group]
 
     def joined(self, skips: list[Tensor]) -> Tensor:
         """Join the features of all layers, group by group, so that groups stay contiguous."""
@@ -174,17 +158,3 @@ class GatedPixelCNN(Model):
         field[:, row, max(0, col - beside) : col] = True
         field[:channel, row, col] = True
         return field
-
-
-def check_image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return shape as (C, H, W), or raise ValueError."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape must be (C, H, W), got {tuple(shape)}")
-    channels, height, width = shape
-    return channels, height, width
-
-
-def check_image(x: Tensor, channels: int) -> None:
-    """Raise ValueError unless x is a batch of images (B, C, H, W) with that many channels."""
-    if x.dim() != 4 or x.shape[1] != channels:
-        raise ValueError(f"x must have shape (B, {channels}, H, W), got {tuple(x.shape)}")

@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal.linear import Degrees, MaskedLinear, draw_degrees
-from ancestral.conditioning import OneHot
+from ancestral.conditioning import chosen_conditioner, features_of
 from ancestral.likelihoods import Bernoulli, Categorical, Likelihood, check_count
 from ancestral.model import Model
 from ancestral.walk import Complete, Sample, Walk, drive, factors
 
 log = logging.getLogger("ancestral")
+
+LAST_GAIN = 0.1  # of what reaches the output: a new network takes all values for about equally likely
 
 
 class MADE(Model):
@@ -66,27 +68,32 @@ class MADE(Model):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for width in hidden:
-            check_count("hidden", width, 1)
+        for name, sizes in {"shape": shape, "hidden": hidden}.items():
+            if not isinstance(sizes, tuple | list):
+                raise ValueError(f"{name} must be a tuple of integers, got {sizes!r}")
+            for size in sizes:
+                check_count(name, size, 1)
         if masks is not None:
             check_count("masks", masks, 1)
         if masks != 1 and not (order_agnostic or connectivity_agnostic):
             raise ValueError(
                 f"masks={masks} needs order_agnostic=True or connectivity_agnostic=True: all would be alike"
             )
-        if classes is not None and conditioner is not None:
-            raise ValueError("classes and conditioner cannot both be given; leave one out")
         self.shape, self.likelihood, self.hidden = tuple(shape), likelihood, tuple(hidden)
         self.variables = math.prod(shape)
         self.masks, self.seed = masks, seed
         self.order_agnostic, self.connectivity_agnostic = order_agnostic, connectivity_agnostic
         self.inputs = likelihood.levels if isinstance(likelihood, Categorical) else 1
         self.outputs = likelihood.features(1)
-        self.conditioner = OneHot(classes=classes) if classes is not None else conditioner
+        self.conditioner = chosen_conditioner(classes, conditioner)
         widths = [self.variables * self.inputs, *hidden, self.variables * self.outputs]
-        self.layers = nn.ModuleList(MaskedLinear(into, out, conditioning_weights) for into, out in pairwise(widths))
-        self.direct = MaskedLinear(widths[0], widths[-1]) if direct else None
-        features = getattr(self.conditioner, "features", 0)
+        gains = [1.0] * len(hidden) + [LAST_GAIN]
+        self.layers = nn.ModuleList(
+            MaskedLinear(into, out, conditioning_weights, gain)
+            for (into, out), gain in zip(pairwise(widths), gains, strict=True)
+        )
+        self.direct = MaskedLinear(widths[0], widths[-1], gain=LAST_GAIN) if direct else None
+        features = features_of(self.conditioner)
         self.condition = nn.Linear(features, sum(widths[1:]), bias=False) if features else None
         self._last: tuple[Any, ...] = ()  # the masks used last, which one-mask models use again and again
 
@@ -130,6 +137,8 @@ class MADE(Model):
         if self.conditioner is None or self.condition is None:
             return [0.0] * len(self.layers)
         features = self.conditioner(context).to(self.dtype)
+        if features.dim() != 2:
+            raise ValueError(f"conditioner must give vectors (B, F) to a MADE, got {tuple(features.shape)}")
         return list(self.condition(features).split([*self.hidden, self.variables * self.outputs], 1))
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: int | Degrees = 0) -> Tensor:
@@ -190,12 +199,13 @@ class MADE(Model):
         """Draw the unknown values of x given the known ones; exact where the model is order-agnostic.
 
         Then examples are grouped by equal masks and each group is completed in an order with the known variables
-        first. From a finite list of trained orders that is one of the list where one fits; else the order is one the
-        network was not trained on, and a warning says so.
+        first; with more than one proposal, as by any model. From a finite list of trained orders that is one of the
+        list where one fits; else the order is one the network was not trained on, and a warning says so.
         """
-        if not self.order_agnostic:
+        if not self.order_agnostic or proposals != 1:
             return super().complete(x, known, context, proposals=proposals, generator=generator)
         self.check_known(x, known)
+        self.check_shape(x.shape[1:])
         context = self.check_context(context, len(x))
         out = self.empty(len(x), self.shape)
         patterns, group = known.flatten(1).unique(dim=0, return_inverse=True)

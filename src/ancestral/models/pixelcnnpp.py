@@ -16,7 +16,7 @@ and the present one they do not see, and the full resolution sees it only as far
 beyond that reach there are blind spots, which `receptive_field` leaves out.
 """  # noqa: D205 (a long title)
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,11 +28,11 @@ from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolu
 from ancestral.causal.reach import Needs, seen
 from ancestral.causal.shifted import concat_elu
 from ancestral.causal.weightnorm import initialize
-from ancestral.conditioning import OneHot
+from ancestral.conditioning import chosen_conditioner, features_of
 from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, Table, check_count
 from ancestral.model import Model
-from ancestral.models.gated_pixelcnn import check_image, check_image_shape
-from ancestral.walk import Walk, raster_forward, raster_walk
+from ancestral.models.raster import check_image, check_image_shape, parameters_of, walk_of
+from ancestral.walk import Walk
 
 Conditions = tuple[Tensor, ...] | None  # V h of every block of a resolution, for each resolution
 RESOLUTIONS = 3
@@ -131,8 +131,6 @@ class Resolution(nn.Module):
             x = self.lower.cols(x, told, cursor)
         for block in self.up:
             x = block.cols(x, concat_elu(x), shortcuts.pop(), told, cursor)  # type: ignore[operator]
-        if cursor is not None:
-            cursor.end_pixel()
         return x
 
     def needs(self, needs: Needs) -> Needs:
@@ -147,6 +145,21 @@ class Resolution(nn.Module):
             needs, _ = block.needs(needs)  # type: ignore[operator]
             needs |= shortcuts.pop()
         return needs
+
+
+class Projections(nn.Module):
+    """The linear maps V from the features h of a context to what all blocks add, one for each resolution."""
+
+    def __init__(self, features: int, width: int, layers: int) -> None:
+        super().__init__()
+        blocks = (2 * layers + (level < RESOLUTIONS - 1) for level in range(RESOLUTIONS))
+        self.layers = nn.ModuleList(RowConv2d(features, width * n, bias=False) for n in blocks)
+        for layer in self.layers:
+            nn.init.normal_(layer.weight, std=0.05)  # type: ignore[arg-type]
+
+    def whole(self, h: Tensor) -> Conditions:
+        """Map (B, F, 1, 1) or (B, F, H, W) to V h of every resolution; a map is read where its coarse pixels begin."""
+        return tuple(layer.whole(h[:, :, :: 2**n, :: 2**n]) for n, layer in enumerate(self.layers))  # type: ignore[operator]
 
 
 class PixelCNNpp(Model):
@@ -185,28 +198,22 @@ class PixelCNNpp(Model):
         check_count("channels", channels, 1)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
-        if classes is not None and conditioner is not None:
-            raise ValueError("classes and conditioner cannot both be given; leave one out")
         if isinstance(likelihood, Table) and self.shape[0] > 1:
             likelihood = replace(likelihood, couples_channels=True)  # type: ignore[type-var]
         self.likelihood = likelihood
-        self.conditioner = OneHot(classes=classes) if classes is not None else conditioner
+        self.conditioner = chosen_conditioner(classes, conditioner)
         joined = self.shape[0] + 1
         self.first_u = DownShiftedConv2d(joined, channels, (2, 3))
         self.first_above = DownShiftedConv2d(joined, channels, (1, 3))
         self.first_left = CornerConv2d(joined, channels, (2, 1))
         self.resolutions = Resolution(channels, layers, dropout, RESOLUTIONS)
         self.out = Nin(0, channels, likelihood.features(self.shape[0]))
-        features = getattr(self.conditioner, "features", 0)
-        blocks = [2 * layers + (level < RESOLUTIONS - 1) for level in range(RESOLUTIONS if features else 0)]
-        self.condition = nn.ModuleList(RowConv2d(features, 4 * channels * n, bias=False) for n in blocks)
-        for layer in self.condition:
-            nn.init.normal_(layer.weight, std=0.05)  # type: ignore[arg-type]
+        features = features_of(self.conditioner)
+        self.condition = Projections(features, 4 * channels, layers) if features else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
-        scaled = self.likelihood.scale(x).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return raster_forward(self, scaled, self.conditioned(context, len(x)))
+        return parameters_of(self, x, context)
 
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         check_image(self.check(x), self.shape[0])
@@ -220,11 +227,7 @@ class PixelCNNpp(Model):
         shape: tuple[int, ...] | None = None,
     ) -> Walk:
         """Yield the factors of every pixel in raster order, and of every channel within it; see `Model.walk`."""
-        shape = shape or self.shape
-        check_image(empty := self.empty(batch, shape), self.shape[0])
-        with torch.no_grad():
-            condition = self.conditioned(context, batch)
-        return raster_walk(self, empty, condition)
+        return walk_of(self, batch, context, shape)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         check_image(self.check(x), self.shape[0])
@@ -233,22 +236,13 @@ class PixelCNNpp(Model):
         initialize(self, lambda: self(x, context))
         self.train(training)
 
-    def conditioned(self, context: Tensor | None, batch: int) -> Conditions:
-        """Return V h of all blocks of every resolution, (B, blocks 4 F, 1, 1) or (B, blocks 4 F, H / n, W / n)."""
-        context = self.check_context(context, batch)
-        if self.conditioner is None:
-            return None
-        h = self.conditioner(context).to(self.dtype)
-        h = h if h.dim() == 4 else h[:, :, None, None]
-        return tuple(layer.whole(h[:, :, :: 2**n, :: 2**n]) for n, layer in enumerate(self.condition))  # type: ignore[operator]
-
     def rows(self, x: Tensor, condition: Conditions, cursor: Cursor | None = None) -> list[Any]:
         """Run u: rows above (B, C + 1, H, W) to what the pixels of the row are told; see `RasterNetwork.rows`."""
         u = self.first_u(x, cursor)
         above = self.first_left.rows(x, self.first_above(x, cursor), cursor)
         return [above, *self.resolutions.rows(u, condition, cursor)[1]]
 
-    def cols(self, x: Tensor, rows: list[Any], cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, rows: Iterable[Any], cursor: Cursor | None = None) -> Tensor:
         """Run ul: pixels on the left, and what they are told, to parameters; see `RasterNetwork.cols`."""
         told = iter(rows)
         h = self.resolutions.cols(self.first_left.cols(x, next(told), cursor), told, cursor)

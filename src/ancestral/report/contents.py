@@ -1,6 +1,5 @@
 """What report.html says of a run: one function a section, each HTML or nothing."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ancestral import __version__
-from ancestral.checkpoint import read_json, replacing
+from ancestral.checkpoint import read_json
 from ancestral.data import Data
 from ancestral.data.restore import Pictures
+from ancestral.files import read_records, replacing
 from ancestral.report.draws import completed, drawn, labels_for, varied
 from ancestral.report.figures import bars, curves, example_maps, heat, svg_of
 from ancestral.report.known import known_part
@@ -55,9 +55,7 @@ def write_report(run: Run) -> Path:
     foot = f"Written by ancestral {__version__} on {datetime.now():%Y-%m-%d %H:%M}."
     path = run.folder / "report.html"
     with replacing(path) as part:
-        part.write_text(
-            page(f"{run.name} on {run.config['data']['source']}", lead(run, missing), sections, foot), "utf-8"
-        )
+        part.write_text(page(f"{run.name} on {run.source}", lead(run, missing), sections, foot), "utf-8")
     return path
 
 
@@ -82,24 +80,32 @@ def lead(run: Run, missing: str) -> str:
 
 def likely(run: Run) -> str:
     """Return the evaluations that were made, or how to make one."""
-    found = [read_json(path) for path in sorted(run.folder.glob("evaluation-*.json"))]
+    found = [evaluated(run, path) for path in sorted(run.folder.glob("evaluation-*.json"))]
     if not found:
         return section("How likely", paragraph(f"Not evaluated yet: ancestral evaluate {run.folder}"))
-    parts = []
-    own = run.config["data"]["source"]
-    for evaluation in sorted(found, key=lambda e: (e["source"] != own, e["split"] != "test")):
-        head, *rows = evaluation_rows(run.name, evaluation)
-        parts += [paragraph(summary_line(evaluation)), table(head, rows, range(1, len(head)), first=True)]
+    parts = [content for _, content in sorted(found, key=lambda one: one[0])]
     note = "± one standard error over examples. Bits/dim are nats / (D log 2) for D values; lower is better."
     return section("How likely", *parts, paragraph(note, soft=True))
 
 
+def evaluated(run: Run, path: Path) -> tuple[tuple[bool, bool], str]:
+    """Return the place of a recorded evaluation, the run's own data and the test part before others, and its table.
+
+    Raises:
+        ValueError: the file holds none.
+    """
+    found = read_json(path)
+    try:
+        head, *rows = evaluation_rows(run.name, found)
+        content = paragraph(summary_line(found)) + table(head, rows, range(1, len(head)), first=True)
+        return (found["source"] != run.source, found["split"] != "test"), content
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: it holds no evaluation; ancestral evaluate writes it anew") from error
+
+
 def training(run: Run) -> str:
     """Return the curves of training and validation."""
-    path = run.folder / "metrics.jsonl"
-    if not path.exists():
-        return ""
-    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    records = read_records(run.folder / "metrics.jsonl")
     unit = "bits_per_dim" if any("bits_per_dim" in r for r in records) else "nats"
     lines = {}
     for split in ("train", "valid"):
@@ -198,7 +204,10 @@ def verification(run: Run) -> str:
     if drawing.exists():
         parts.append(picture(drawing.read_bytes(), "measured on the trained model", "receptive field", smooth=True))
     for title, kind in (("the trained model", "trained"), ("small copies with random weights", "contract")):
-        rows = [(f["name"], f["status"], f["detail"]) for f in found[kind]]
+        try:
+            rows = [(f["name"], f["status"], f["detail"]) for f in found[kind]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: it holds no findings; ancestral verify writes it anew") from error
         parts.append(table((title, "", ""), rows))
     return section("Verified", *parts)
 
@@ -230,9 +239,8 @@ def rate(value: float) -> str:
 
 def speeds_of(run: Run) -> list[float]:
     """Return the speeds that training recorded, in examples a second."""
-    path = run.folder / "metrics.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return [s for line in lines if (s := json.loads(line).get("examples_per_second")) is not None]
+    records = read_records(run.folder / "metrics.jsonl")
+    return [speed for record in records if (speed := record.get("examples_per_second")) is not None]
 
 
 def seconds(compute: Callable[[], Any]) -> float:
@@ -252,7 +260,7 @@ def facts(run: Run) -> str:
     arguments = [(name, shown(value)) for name, value in run.model.arguments.items()]
     counts = ", ".join(f"{count:,} {name}" for name, count in data["counts"].items())
     options = [(name, shown(value)) for name, value in data["options"].items() if value]
-    about = [("source", data["source"]), ("examples", counts), ("levels", shown(data["levels"])), *options]
+    about = [("source", run.source), ("examples", counts), ("levels", shown(data["levels"])), *options]
     about += [("note", note) for note in data["notes"]]
     settings = {**run.config.get("training", {}), **run.config.get("versions", {})}
     parts = [f"<h3>{title}</h3>{details(rows)}" for title, rows in (("Model", arguments), ("Data", about))]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.checkpoint import replacing
 from ancestral.data import Data, Restore
 from ancestral.data.restore import Pictures, Table
+from ancestral.files import replacing
 from ancestral.report.known import picture_of
 from ancestral.report.pictures import in_rows, save_png
 from ancestral.runs import Run, listed

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ancestral.checkpoint import replacing
+from ancestral.files import replacing
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,11 +7,14 @@ shows what they make of it: which pixels a pixel really sees, that each factor s
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ancestral.checkpoint import write_json
+from ancestral.files import replacing
 from ancestral.report.field import Field, Walked, dependence, field_of, walked
 from ancestral.report.figures import field_picture, matrix_picture, png_of
 from ancestral.runs import Run
@@ -19,7 +22,7 @@ from ancestral.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Finding", "Verdict", "verified"]
+__all__ = ["Finding", "Verdict", "verified", "write_verdict"]
 
 EXAMPLES = 4
 WIDEST = 64  # columns of a table whose dependence is drawn
@@ -79,6 +82,18 @@ def verified(run: Run) -> Verdict:
     numbers |= {"log_sum": walk.log_sum, "walk_difference": walk.difference, "factors": walk.factors}
     trained = [sums(walk), agrees(walk), *field]
     return Verdict(contract, trained, examples, numbers, None if fig is None else png_of(fig))
+
+
+def write_verdict(verdict: Verdict, folder: Path) -> None:
+    """Write verify.json and, where there is a picture, verify.png.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    write_json(folder / "verify.json", verdict.to_json())
+    if verdict.picture is not None:
+        with replacing(folder / "verify.png") as part:
+            part.write_bytes(verdict.picture)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def factor_sums(model: Model) -> float:
         factor = next(walk)
         for _ in range(200 if discrete else 2):
             assert factor.p is not None
-            total = factor.p.log_pmf().double().exp().sum(-1) if discrete else integral(factor.p)
+            total = factor.p.log_pmf().double().exp().sum(-1) if discrete else integral(factor.p, model.device)
             worst = max(worst, (total - 1).abs().max().item())
             try:
                 factor = walk.send(factor.p.draw(torch.rand(2, dtype=torch.float64, device=model.device)))
@@ -121,9 +121,9 @@ def factor_sums(model: Model) -> float:
     return worst
 
 
-def integral(p: Distribution) -> Tensor:
+def integral(p: Distribution, device: torch.device) -> Tensor:
     """Return the integral of a density, by the trapezoidal rule between quantiles."""
-    u = torch.sigmoid(torch.linspace(-14, 14, 600, dtype=torch.float64))
+    u = torch.sigmoid(torch.linspace(-14, 14, 600, dtype=torch.float64, device=device))
     at = torch.stack([p.draw(q.expand(2)) for q in u])
     return torch.trapezoid(torch.stack([p.log_prob(v).exp() for v in at]).double(), at.double(), dim=0)
 

@@ -24,7 +24,16 @@ from ancestral.objectives import Loss, Objective, nll
 from ancestral.training.launching import Interruption, accelerator_for
 from ancestral.training.logs import Logs, Record, drawable, drawn
 from ancestral.training.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, steps_to_time, timed
-from ancestral.training.resuming import State, cloned, fingerprint, identity, read_state, recorded, write_state
+from ancestral.training.resuming import (
+    State,
+    check_same,
+    cloned,
+    earlier,
+    fingerprint,
+    identity,
+    read_state,
+    write_state,
+)
 from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
 
 __all__ = ["Summary", "train"]
@@ -80,9 +89,9 @@ def train(
     minutes: float | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    precision: int | str = 32,
+    precision: int | str | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     config: dict[str, Any] | None = None,
     on_progress: Callable[[Record], None] | None = None,
@@ -96,16 +105,16 @@ def train(
         model: changed in place.
         data: with the model's shape, levels and labels.
         out: the run folder, which must not hold a run unless it is resumed.
-        loss: of each example.
+        loss: of each example; a run with another one than the default is resumed with the same one given again.
         epochs: at most so many; training stops when validation has got worse for a quarter of them.
         steps: just so many batches.
         minutes: the speed is measured, then the number of steps is fixed. Without any of the three limits: epochs,
             as many as suit the size of the data.
         batch_size: over all processes; by default between 16 and 64, the more the more data there is.
         lr: the highest rate of Adam, before it falls to zero; 0.003 by default.
-        precision: 32, or "bf16" for mixed precision.
+        precision: 32, the default, or "bf16" for mixed precision.
         device: "auto", "cpu" or "cuda".
-        seed: of order, noise and dropout; the weights are those that the model has.
+        seed: of order, noise and dropout, 0 by default; the weights are those that the model has.
         resume: go on with the run in `out`, exactly; what is not given is as it was.
         config: what else `config.json` shall record, JSON.
         on_progress: is told every record of `metrics.jsonl`.
@@ -117,18 +126,24 @@ def train(
     clock = Clock()
     limits = {"epochs": epochs, "steps": steps, "minutes": minutes}
     sizes = {"batch_size": batch_size, "lr": lr}
-    check_limits(limits, sizes, seed)
+    check_limits(limits, sizes, seed or 0)
+    before = earlier(Path(out), resume)
     check_fit(model, data, "train", *(["valid"] if len(data.split("valid")) else []))
-    accelerator = accelerator_for(device, str(precision))
-    fixed = {"loss": getattr(loss, "__qualname__", str(loss)), "precision": str(precision), "seed": seed}
-    training = {**{name: value for name, value in {**limits, **sizes}.items() if value is not None}, **fixed}
+    asked: dict[str, Any] = {**limits, **sizes, "precision": precision and str(precision), "seed": seed}
+    training = {name: value for name, value in asked.items() if value is not None}
+    training["loss"] = getattr(loss, "__qualname__", str(loss))
     described = {"model": describe(model), "data": {**data.describe(), "fingerprint": fingerprint(data)}}
     same = {**described, "data": identity(described["data"]), "training": training}
-    before = recorded(Path(out), same, resume)
+    if before is None:
+        sizes = {"batch_size": default_batch(len(data.split("train"))), "lr": LR}
+        settings = {**dict.fromkeys(limits), **sizes, "precision": "32", "seed": 0, **training}
+    else:
+        check_same(Path(out), before, same)
+        settings = before["training"]
+    accelerator = accelerator_for(device, settings["precision"])
     accelerator.wait_for_everyone()  # no process writes before all have looked
-    defaults = {**dict.fromkeys(limits), "batch_size": default_batch(len(data.split("train"))), "lr": LR}
-    fresh = {**described, "training": {**defaults, **training}}
-    run = Run(model, data, Path(out), loss, accelerator, {**(before or fresh), **(config or {})}, clock, resume)
+    whole = {**(before or {}), **described, "training": settings, **(config or {})}
+    run = Run(model, data, Path(out), loss, accelerator, whole, clock, resume)
     with Interruption() as stop:
         run.prepare(resume)
         run.go(stop, on_progress)
@@ -189,7 +204,6 @@ class Run:
         optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=decay, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first
-        self.good: dict[str, Tensor] = {}  # the last good state
 
     @property
     def schedule(self) -> Schedule:
@@ -200,10 +214,11 @@ class Run:
         """Take over the state of a run that is resumed; fix the number of steps where it is not fixed."""
         if resume:
             read_state(self.folder, self.state)
-        self.clock.before = self.state.counters.seconds
+            self.clock.go_on(self.state.counters.seconds)
+        if not self.state.good:
+            self.state.keep_good()
         if "planned_steps" not in self.settings:
             self.settings["planned_steps"] = self.planned_steps()
-        self.good = cloned(self.state.tensors())
         self.save()
 
     def go(self, stop: Interruption, on_progress: Callable[[Record], None] | None) -> None:
@@ -268,7 +283,7 @@ class Run:
         logs.skipped(counters.step, f"the {'gradient' if math.isfinite(update.nats) else 'loss'} is not finite")
         if counters.in_a_row < MOST_SKIPS:
             return
-        self.state.load(self.good, "the last good state")
+        self.state.load(self.state.good, "the last good state")
         counters.in_a_row, counters.returns, counters.slowdown = 0, counters.returns + 1, counters.slowdown / 2
         if counters.returns > MOST_RETURNS:
             self.save()
@@ -282,7 +297,8 @@ class Run:
         """Keep the averaged weights if they are the best so far; stop where they have long been worse."""
         counters = self.state.counters
         if not counters.in_a_row:
-            self.good, counters.returns = cloned(self.state.tensors()), 0
+            self.state.keep_good()
+            counters.returns = 0
         if self.valid is None:
             return
         nats = self.valid_nats()

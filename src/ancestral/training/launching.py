@@ -28,7 +28,7 @@ def accelerator_for(device: str, precision: str) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # else the settings of the first run of a process stay
     return Accelerator(
         mixed_precision=PRECISIONS[precision],
-        cpu=device == "cpu" or not torch.accelerator.is_available(),
+        cpu=device == "cpu" or not torch.cuda.is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
 

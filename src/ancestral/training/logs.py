@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ancestral.checkpoint import replacing
 from ancestral.conditioning import OneHot
 from ancestral.data import Data
 from ancestral.data.restore import Pictures, Restore
+from ancestral.files import read_records, replacing
 from ancestral.model import Model
 
 if TYPE_CHECKING:
@@ -174,13 +174,6 @@ def cut(path: Path, done: int) -> None:
     """Drop the lines of later steps than `done`, and a last line that was cut off."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record["step"] <= done:
-            kept.append(line + "\n")
+    kept = [json.dumps(record) + "\n" for record in read_records(path) if record["step"] <= done]
     with replacing(path) as part:
         part.write_text("".join(kept), "utf-8")

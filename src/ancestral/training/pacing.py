@@ -22,6 +22,10 @@ class Clock:
     def __init__(self) -> None:
         self.begin, self.before = time.perf_counter(), 0.0
 
+    def go_on(self, before: float) -> None:
+        """Begin anew after so many seconds: what it takes to resume is no part of the run."""
+        self.begin, self.before = time.perf_counter(), before
+
     def elapsed(self) -> float:
         """Return the seconds of all sessions."""
         return self.before + time.perf_counter() - self.begin

@@ -55,6 +55,7 @@ class State:
         model: what is trained.
         average: the same model with averaged weights (an exponential moving average).
         best: the averaged weights of the best validation; None before the first.
+        good: what `tensors` returned when training was last known to go well, to return to.
         optimizer: of all the model's parameters.
         counters: the numbers.
     """
@@ -63,6 +64,7 @@ class State:
         self.model, self.optimizer = model, optimizer
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         self.best: dict[str, Tensor] | None = None
+        self.good: dict[str, Tensor] = {}
         self.counters = Counters()
 
     def update_average(self, decay: float) -> None:
@@ -73,6 +75,10 @@ class State:
     def keep_best(self) -> None:
         """Take the present average as the best."""
         self.best = cloned(self.average.state_dict())
+
+    def keep_good(self) -> None:
+        """Take the present state as the good one."""
+        self.good = cloned(self.tensors())
 
     def result(self) -> dict[str, Tensor]:
         """Return the best averaged weights, or the averaged weights before the first validation."""
@@ -122,7 +128,8 @@ def cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_state(folder: Path, state: State) -> None:
     """Write what resuming needs into `training/`; the state before stays valid until all is written."""
     name = f"step-{state.counters.step:08d}.safetensors"
-    write_tensors(folder / "training" / name, {**state.tensors(), **prefixed("best", state.best or {})})
+    kept = {**prefixed("best", state.best or {}), **prefixed("good", state.good)}
+    write_tensors(folder / "training" / name, {**state.tensors(), **kept})
     write_json(folder / "training" / "state.json", {"tensors": name, **asdict(state.counters)})
     for old in (folder / "training").glob("step-*.safetensors"):
         if old.name != name:
@@ -143,34 +150,36 @@ def read_state(folder: Path, state: State) -> None:
     tensors = folder / "training" / str(numbers.pop("tensors", ""))
     held = read_tensors(tensors)
     state.load(held, str(tensors))
-    state.best = {name: tensor.to(state.model.device) for name, tensor in without("best", held).items()} or None
+    best, good = (
+        {name: tensor.to(state.model.device) for name, tensor in without(kept, held).items()}
+        for kept in ("best", "good")
+    )
+    state.best, state.good = best or None, good
     try:
         state.counters = Counters(**numbers)
     except TypeError as error:
         raise ValueError(f"{path} is of another version of ancestral: {error}") from error
 
 
-def recorded(folder: Path, description: dict[str, Any], resume: bool) -> dict[str, Any] | None:
+def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
     """Return what the folder records of the run to resume, or None for a new run.
-
-    Args:
-        folder: of the run.
-        description: what has to be the same as then: parts of what was recorded.
-        resume: whether the run shall go on.
 
     Raises:
         FileNotFoundError: there is no run to resume.
-        ValueError: there is a run, and it shall not be resumed or differs.
+        ValueError: there is a run, and it shall not be resumed.
     """
-    if not resume:
-        if (folder / CONFIG).exists():
-            raise ValueError(f"{folder} already holds a run: go on with --resume (resume=True), or give another folder")
-        return None
-    config = read_config(folder)
+    if resume:
+        return read_config(folder)
+    if (folder / CONFIG).exists():
+        raise ValueError(f"{folder} already holds a run: go on with --resume (resume=True), or give another folder")
+    return None
+
+
+def check_same(folder: Path, config: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Raise ValueError where parts of what a folder records differ from what its run would be resumed with."""
     was = {name: config.get(name) for name in description}
     if differs := difference(was, description):
         raise ValueError(f"{folder} cannot be resumed: {differs}")
-    return config
 
 
 def identity(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""Files that are written whole or not at all, and lines of JSON that are read as far as they are whole."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_records", "replacing"]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a path, to write to; rename it to the path where that went well.
+
+    Raises:
+        OSError: it did not; what was at the path before is intact.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines that something appends to; none where there is no file.
+
+    Lines that are no objects are left out: the last one is cut off where whoever wrote it was killed.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]

@@ -1,0 +1,93 @@
+"""What image models in raster order share: their arguments, their context, the parallel pass and the walk."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.causal import Cursor, RowConv2d
+from ancestral.conditioning import aligned, features_of
+from ancestral.likelihoods import Likelihood, check_count
+from ancestral.walk import Condition, RasterNetwork, Walk, raster_forward, raster_walk
+
+
+class ImageModel(RasterNetwork, Protocol):
+    """A `Model` that is a network with two clocks; `condition` maps a context's features to what its layers add."""
+
+    shape: tuple[int, ...]
+    conditioner: nn.Module | None
+    condition: Any  # has `whole(features)`, or is None
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def check_context(self, context: Tensor | int | None, batch: int) -> Tensor | None: ...
+
+    def empty(self, batch: int, shape: tuple[int, ...]) -> Tensor: ...
+
+
+def check_image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return shape as (C, H, W), or raise ValueError."""
+    if not isinstance(shape, tuple | list) or len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape must be (C, H, W), got {shape!r}")
+    channels, height, width = shape
+    return channels, height, width
+
+
+def check_image(x: Tensor, channels: int) -> None:
+    """Raise ValueError unless x is a batch of images (B, C, H, W) with that many channels."""
+    if x.dim() != 4 or x.shape[1] != channels:
+        raise ValueError(f"x must have shape (B, {channels}, H, W), got {tuple(x.shape)}")
+
+
+def channel_groups(likelihood: Likelihood, colours: int, /, **features: int) -> int:
+    """Return the number of channel groups: C, or 1 where the likelihood couples the channels itself.
+
+    Raises:
+        ValueError: a number of features is not a positive integer that the groups divide.
+    """
+    groups = 1 if likelihood.couples_channels else colours
+    for name, count in features.items():
+        if check_count(name, count, 1) % groups:
+            raise ValueError(f"{name} must be divisible by {groups}, the channel groups of RGB, got {count}")
+    return groups
+
+
+def check_odd(name: str, size: int, least: int = 1) -> None:
+    """Raise ValueError unless the size of a kernel is odd, and at least so much."""
+    if check_count(name, size, least) % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {size}")
+
+
+def projection(conditioner: nn.Module | None, out_channels: int) -> RowConv2d | None:
+    """Return the linear map from the features of a context to what all layers add, V' h of 1606.05328."""
+    features = features_of(conditioner)
+    return RowConv2d(features, out_channels, bias=False) if features else None
+
+
+def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...]) -> Condition:
+    """Return what the layers add for a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x."""
+    context = model.check_context(context, shape[0])
+    if model.conditioner is None or model.condition is None:
+        return None
+    features = model.conditioner(context).to(model.dtype)
+    return model.condition.whole(aligned(features, shape, getattr(model.conditioner, "upsample", 1)))
+
+
+def parameters_of(model: ImageModel, x: Tensor, context: Tensor | None) -> Tensor:
+    """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+    scaled = model.likelihood.scale(x).to(model.dtype).contiguous(memory_format=torch.channels_last)
+    return raster_forward(model, scaled, conditioned(model, context, tuple(x.shape)))
+
+
+def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[int, ...] | None) -> Walk:
+    """Return the walk over images of any size in raster order, and over the channels of each pixel."""
+    check_image(x := model.empty(batch, shape or model.shape), model.shape[0])
+    with torch.no_grad():
+        condition = conditioned(model, context, tuple(x.shape))
+    return raster_walk(model, x, condition)
+
+
+def own_group(part: Tensor, cursor: Cursor | None, groups: int) -> Tensor:
+    """Return what of a row's features (B, F) the channel group of this sub-step reads; all, without a cursor."""
+    return part if cursor is None or groups == 1 else part.chunk(groups, 1)[cursor.group]
