@@ -291,7 +291,8 @@ def walked(model, x, cursor):
 
 def memories(cursor):
     """Where the memory of a cursor, and of those of lower resolutions, is."""
-    own = [*cursor._rows.values(), *cursor._pixels.values(), *cursor._kept.values(), cursor._strip]
+    own = [*cursor._rows.values(), *cursor._pixels.values(), *cursor._kept.values()]
+    own += [part for bank in cursor._banks.values() for part in bank]
     own += [part for parts in cursor._folded.values() for part in parts]
     return [m.data_ptr() for m in own] + (memories(cursor._coarse) if cursor._coarse is not None else [])
 

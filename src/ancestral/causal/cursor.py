@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +55,6 @@ class Cursor:
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
         self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
         self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
-        self._strips: dict[nn.Module, Tensor] = {}  # (W, B, C): the last row, known pixel by pixel; parts of `_strip`
-        self._strip: Tensor | None = None
-        self._noted: dict[nn.Module, Tensor] = {}  # what this pixel will write into them
         self._kept: dict[nn.Module, Tensor] = {}
         self._sizes: dict[nn.Module, list[int]] = {}
         self._folded: dict[Weights, tuple[Tensor, ...]] = {}
@@ -76,8 +73,7 @@ class Cursor:
         self.col.zero_()
         self.group = 0
         self.even_row = self.aligned = self._even_col = True
-        strip = () if self._strip is None else (self._strip,)
-        for memory in (*self._rows.values(), *self._pixels.values(), *self._kept.values(), *strip):
+        for memory in (*self._rows.values(), *self._pixels.values(), *self._kept.values()):
             memory.zero_()
         for bank in self._banks.values():
             bank.rows.zero_()
@@ -104,7 +100,6 @@ class Cursor:
         """Go one pixel to the right."""
         for bank in self._banks.values():
             bank.put_aside(self.col)
-        self.end_pixel()
         if self._coarse is not None and self.aligned:
             self._coarse.next_col()
         self.col += 1
@@ -129,36 +124,12 @@ class Cursor:
 
     def with_pixels_left(self, layer: nn.Module, x: Tensor, n: int) -> Tensor:
         """Return the last n pixels that the layer was given, then x: (B, C) -> (B, (n + 1) C), oldest first."""
-        if n == 0:
-            return x
-        channels = x.shape[1]
-        if layer not in self._pixels:
-            self._pixels[layer] = x.new_zeros(x.shape[0], n * channels)
-        window = torch.cat([self._pixels[layer], x], 1)
-        self._pixels[layer].copy_(x if n == 1 else window[:, channels:])
+        memory = self._pixels.get(layer)
+        if memory is None:
+            memory = self._pixels[layer] = x.new_zeros(x.shape[0], n * x.shape[1])
+        window = torch.cat([memory, x], 1)
+        memory.copy_(x if n == 1 else window[:, x.shape[1] :])
         return window
-
-    def row_before(self, layer: nn.Module, like: Tensor, channels: int) -> Tensor:
-        """Return the row above of what the layer has noted, pixel by pixel: (B, C, 1, W), like a row (B, *, 1, W)."""
-        if layer not in self._strips:
-            self._strips[layer] = like.new_zeros(like.shape[3], like.shape[0], channels)
-        return self._strips[layer].permute(1, 2, 0).unsqueeze(2)
-
-    def note(self, layer: nn.Module, x: Tensor) -> None:
-        """Remember this pixel (B, C) of a layer for the next row; it is written by `end_pixel`."""
-        self._noted[layer] = x
-
-    def end_pixel(self) -> None:
-        """Write what all layers noted at this pixel, at once."""
-        if not self._strips:
-            return
-        if self._strip is None:  # the layers are known now: their memories become one
-            self._strip = torch.cat(list(self._strips.values()), 2)
-            parts = self._strip.split([strip.shape[2] for strip in self._strips.values()], 2)
-            self._strips = dict(zip(self._strips, parts, strict=True))
-        pixel = torch.cat([self._noted[layer] for layer in self._strips], 1)
-        self._strip.index_copy_(0, self.col, pixel.unsqueeze(0))
-        self._noted.clear()
 
     def memory(self, layer: nn.Module, like: Tensor, *shape: int) -> Tensor:
         """Return a memory for whatever a layer keeps, of that shape; it begins as zeros."""
@@ -199,7 +170,7 @@ class Cursor:
         return memory[:, : n * channels + end]
 
     def with_rows_complete(
-        self, layers: Sequence[nn.Module], x: Tensor, reach: tuple[int, int, int], edges: list[int]
+        self, layers: Sequence[Any], x: Tensor, reach: tuple[int, int, int], edges: list[int]
     ) -> Tensor:
         """Return the last n rows that L layers alike were given pixel by pixel: (n, left + W + right, L, B, C).
 

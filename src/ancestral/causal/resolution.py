@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal.cursor import Cursor
+from ancestral.causal.masked import begin_row
 from ancestral.causal.reach import Needs, seen, seen_at_half, seen_from_half
 from ancestral.causal.shifted import CornerConv2d, DownShiftedConv2d
 from ancestral.causal.weightnorm import WeightNorm
@@ -95,10 +96,9 @@ class HalfResolution(nn.Module):
         coarse = cursor.coarse
         batch, channels, _, width = window.shape
         y = self.down_rows.product(window, cursor)
-        began = self.down_cols.rows(window, None, cursor)
+        began = begin_row([self.down_cols], window, cursor)
         y, told = self.inner.rows(y, condition, coarse)
-        assert began is not None
-        coarse.keep_columns(self, [began, *told])
+        coarse.keep_columns(self, [*began, *told])
         up = self.up_rows(y, (2, width), cursor)
         cursor.keep(self.up_rows, up[:, :, 1:])
         for layer in (self.up_cols, self.down_cols):  # rows of the pixel clock, to be made: this one, and the next
@@ -108,8 +108,8 @@ class HalfResolution(nn.Module):
     def cols(self, x: Tensor, told: Iterator[Any], cursor: Cursor | None = None) -> Tensor:
         """Map the pixel clock's features (B, C, H, W), or (B, C) with a cursor, to the same shape."""
         if cursor is None:
-            return self.up_cols(self.inner.cols(self.down_cols.cols(x), told), x.shape[2:])
-        window = self.down_cols.window(x, cursor)
+            return self.up_cols(self.inner.cols(self.down_cols(x), told), x.shape[2:])
+        window = cursor.with_row_left(self.down_cols, x)
         if cursor.aligned:
             began, *below = cursor.coarse.column(self)
             y = self.inner.cols(self.down_cols.product(window, began, cursor), iter(below), cursor.coarse)
@@ -123,6 +123,6 @@ class HalfResolution(nn.Module):
         rows, cols = self.inner.needs(Needs(seen_at_half(needs.rows, True), seen_at_half(needs.cols, False)))
         size = needs.rows.shape
         return Needs(
-            seen(seen_from_half(rows, *size), self.down_rows.kernel),
-            seen(seen_from_half(cols, *size), self.down_cols.kernel),
+            seen(seen_from_half(rows, *size), self.down_rows.reach),
+            seen(seen_from_half(cols, *size), self.down_cols.reach),
         )

@@ -1,8 +1,7 @@
 """The weight-normalised causal layers of PixelCNN++ (1701.05517; the names are those of the authors' code).
 
-A layer of the row clock has `forward(x, cursor=None)`. A layer of the pixel clock has `rows` and `cols`: what it takes
-from the rows above is complete when a row begins, and is computed then, for the whole row; for each pixel there remain
-the taps of the row itself.
+What a layer of the pixel clock takes from the rows above is complete when a row begins: then `begin_row` computes it
+for the whole row, and for each pixel there remain the taps of the row itself.
 """
 
 import torch
@@ -31,7 +30,7 @@ class DownShiftedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride
-        self.kernel = Kernel(kernel_size[0] - 1, kernel_size[1] // 2, kernel_size[1] // 2)
+        self.reach = Kernel(kernel_size[0] - 1, kernel_size[1] // 2, kernel_size[1] // 2)
         self.weights = WeightNorm((kernel_size[0] * kernel_size[1] * in_channels,), out_channels, scale)
 
     def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
@@ -71,51 +70,37 @@ class CornerConv2d(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1, scale: float = 1.0
     ) -> None:
         super().__init__()
-        self.in_channels, self.kernel_size, self.stride = in_channels, kernel_size, stride
-        self.kernel = Kernel(kernel_size[0] - 1, kernel_size[1] - 1, 0)
+        self.kernel_size, self.stride, self.edges = kernel_size, stride, [0, in_channels]
+        self.reach = Kernel(kernel_size[0] - 1, kernel_size[1] - 1, 0)
         row = kernel_size[1] * in_channels
-        self.weights = WeightNorm((self.kernel.above * row, row), out_channels, scale)
+        self.weights = WeightNorm((self.reach.above * row, row), out_channels, scale)
 
     def folded(self) -> tuple[Tensor, ...]:
         """Return the weights of the rows above, those of the row itself, and the bias."""
         return self.weights.folded()[1:]
 
-    def rows(self, like: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor | None:
-        """Begin a row: return what `cols` is to be given as `plus` there.
+    def forward(self, x: Tensor, cursor: Cursor | None = None, plus: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, O, H / stride, W / stride); with a cursor one pixel, (B, C) to (B, O).
 
-        Args:
-            like: features of this row, of any number of channels (B, *, 1, W).
-            plus: what else is to be added, (B, O, 1, W / stride) or (B, O, 1, 1).
-            cursor: without one `plus` is returned as it is.
+        `plus` is added to the result; with a cursor it holds what `begin_row` gave for this pixel.
         """
-        if cursor is None:
-            return plus
-        height, width = self.kernel_size
-        above, _, bias = cursor.folded(self)
-        before = cursor.with_rows_above(self, cursor.row_before(self, like, self.in_channels), height - 2)
-        patches = row_patches(F.pad(before, (width - 1, 0)), width, self.stride)
-        y = F.linear(patches, above.t(), bias).transpose(1, 2).unsqueeze(2)
-        return y if plus is None else y + plus
-
-    def cols(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
-        """Map (B, C, H, W) to (B, O, H / stride, W / stride); with a cursor one pixel, (B, C) to (B, O)."""
         if cursor is not None:
-            assert plus is not None
-            return self.product(self.window(x, cursor), plus, cursor)
+            return self.product(cursor.with_row_left(self, x), plus, cursor)
         height, width = self.kernel_size
         matrix, bias = self.weights.matrix()
         padded = F.pad(x, (width - 1, 0, height - 1, 0))
         y: Tensor = self.weights(F.conv2d(padded, kernel_of(matrix, height, width), bias, self.stride))
         return y if plus is None else y + plus
 
-    def window(self, x: Tensor, cursor: Cursor) -> Tensor:
-        """Return the pixels on the left and this one, as far as the kernel reaches, and remember this one."""
-        cursor.note(self, x)
-        return cursor.with_pixels_left(self, x, self.kernel.left)
-
-    def product(self, window: Tensor, plus: Tensor, cursor: Cursor) -> Tensor:
+    def product(self, window: Tensor, plus: Tensor | None, cursor: Cursor) -> Tensor:
         """Multiply a window (B, columns x C) by the weights, and add what the row began with: (B, O)."""
+        assert plus is not None, "with a cursor, plus is what begin_row gave"
         return torch.addmm(plus, window, cursor.folded(self)[1])
+
+    def from_above(self, windows: Tensor, cursor: Cursor) -> Tensor:
+        """Map what lies above each pixel of a row (W, B, taps x C) to what it adds: (B, O, 1, W / stride)."""
+        above, _, bias = cursor.folded(self)
+        return F.linear(windows[:: self.stride], above.t(), bias).permute(1, 2, 0).unsqueeze(2)
 
 
 class Nin(nn.Module):

@@ -16,6 +16,7 @@ and the present one they do not see, and the full resolution sees it only as far
 beyond that reach there are blind spots, which `receptive_field` leaves out.
 """  # noqa: D205 (a long title)
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolution, Nin, RowConv2d
+from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolution, Nin, RowConv2d, begin_row
 from ancestral.causal.reach import Needs, seen
 from ancestral.causal.shifted import concat_elu
 from ancestral.causal.weightnorm import initialize
@@ -35,8 +36,15 @@ from ancestral.models.raster import check_image, check_image_shape, parameters_o
 from ancestral.walk import Walk
 
 Conditions = tuple[Tensor, ...] | None  # V h of every block of a resolution, for each resolution
+Above = Iterator[Tensor | None]
 RESOLUTIONS = 3
 SMALL_SCALE = 0.1  # of the second convolution of a block at initialisation: a block begins near the identity
+
+
+def total(*terms: Tensor | None) -> Tensor | None:
+    """Return the sum of those that there are."""
+    given = [term for term in terms if term is not None]
+    return sum(given[1:], given[0]) if given else None
 
 
 class GatedResnet(nn.Module):
@@ -56,9 +64,18 @@ class GatedResnet(nn.Module):
         self.nin_ul = Nin(wide, wide if shortcuts else 0, channels)
 
     def rows(
-        self, u: Tensor, e: Tensor, shortcut: Tensor | None, condition: Tensor | None, cursor: Cursor | None
+        self,
+        u: Tensor,
+        e: Tensor,
+        shortcut: Tensor | None,
+        condition: Tensor | None,
+        above: Above,
+        cursor: Cursor | None,
     ) -> tuple[Tensor, Tensor, list[Any]]:
-        """Return the next u, its concatenated elu, and the two things that the pixels of the row are told."""
+        """Return the next u, its concatenated elu, and the two things that the pixels of the row are told.
+
+        `above` gives what the two convolutions of the pixel clock take from the rows above, if there is a cursor.
+        """
         c = self.conv1_u(e, cursor)
         if self.nin_u is not None and shortcut is not None:
             c = c + self.nin_u.rows(shortcut, cursor)
@@ -66,15 +83,15 @@ class GatedResnet(nn.Module):
         of_u, of_ul = (None, None) if condition is None else condition.chunk(2, 1)
         u = u + F.glu(c if of_u is None else c + of_u, 1)
         e = concat_elu(u)
-        return u, e, [self.conv1_ul.rows(e, self.nin_ul.rows(e, cursor), cursor), self.conv2_ul.rows(e, of_ul, cursor)]
+        return u, e, [total(self.nin_ul.rows(e, cursor), next(above)), total(of_ul, next(above))]
 
     def cols(self, x: Tensor, e: Tensor, shortcut: Tensor | None, told: Iterator[Any], cursor: Cursor | None) -> Tensor:
         """Return the next features of the pixel clock."""
         plus = next(told)
         if shortcut is not None:
             plus = self.nin_ul.cols(shortcut, plus, cursor)
-        c = self.dropped(concat_elu(self.conv1_ul.cols(e, plus, cursor)), cursor)
-        return x + F.glu(self.conv2_ul.cols(c, next(told), cursor), 1)
+        c = self.dropped(concat_elu(self.conv1_ul(e, cursor, plus)), cursor)
+        return x + F.glu(self.conv2_ul(c, cursor, next(told)), 1)
 
     def dropped(self, c: Tensor, cursor: Cursor | None) -> Tensor:
         """Drop features in training; a walk never does."""
@@ -82,10 +99,10 @@ class GatedResnet(nn.Module):
 
     def needs(self, needs: Needs) -> tuple[Needs, Needs]:
         """Return where the block's inputs, and its shortcuts, are needed, if its outputs are needed there."""
-        cols = seen(needs.cols, self.conv2_ul.kernel)  # there nin_ul reads the shortcut, and the next u
+        cols = seen(needs.cols, self.conv2_ul.reach)  # there nin_ul reads the shortcut, and the next u
         out = needs.rows | cols
-        rows = seen(out, self.conv2_u.kernel)
-        inputs = Needs(out | seen(rows, self.conv1_u.kernel), needs.cols | seen(cols, self.conv1_ul.kernel))
+        rows = seen(out, self.conv2_u.reach)
+        inputs = Needs(out | seen(rows, self.conv1_u.reach), needs.cols | seen(cols, self.conv1_ul.reach))
         return inputs, Needs(rows, cols)
 
 
@@ -100,22 +117,28 @@ class Resolution(nn.Module):
         ups = layers + 1 if lower is not None else layers  # one for each layer of the way down, its input included
         self.up = nn.ModuleList(GatedResnet(channels, dropout, True) for _ in range(ups))
 
+    @property
+    def corners(self) -> list[CornerConv2d]:
+        """The convolutions of the pixel clock in the order they run."""
+        return [conv for block in (*self.down, *self.up) for conv in (block.conv1_ul, block.conv2_ul)]
+
     def rows(self, u: Tensor, condition: Conditions, cursor: Cursor | None = None) -> tuple[Tensor, list[Any]]:
         """Map u (B, F, H, W) to u, and to what the pixels are told; the way up starts from the last block's output."""
         blocks = len(self.down) + len(self.up)
         own, others = (None, None) if condition is None else (condition[0], condition[1:])
         conditions = iter([None] * blocks if own is None else own.chunk(blocks, 1))
+        above: Above = itertools.repeat(None) if cursor is None else iter(begin_row(self.corners, u, cursor))
         e, shortcuts, told = concat_elu(u), [], []
         for block in self.down:
             shortcuts.append(e)
-            u, e, new = block.rows(u, e, None, next(conditions), cursor)  # type: ignore[operator]
+            u, e, new = block.rows(u, e, None, next(conditions), above, cursor)  # type: ignore[operator]
             told += new
         if self.lower is not None:
             shortcuts.append(e)
             u, new = self.lower.rows(u, others, cursor)
             e, told = concat_elu(u), told + new
         for block in self.up:
-            u, e, new = block.rows(u, e, shortcuts.pop(), next(conditions), cursor)  # type: ignore[operator]
+            u, e, new = block.rows(u, e, shortcuts.pop(), next(conditions), above, cursor)  # type: ignore[operator]
             told += new
         assert not shortcuts
         return u, told
@@ -239,13 +262,13 @@ class PixelCNNpp(Model):
     def rows(self, x: Tensor, condition: Conditions, cursor: Cursor | None = None) -> list[Any]:
         """Run u: rows above (B, C + 1, H, W) to what the pixels of the row are told; see `RasterNetwork.rows`."""
         u = self.first_u(x, cursor)
-        above = self.first_left.rows(x, self.first_above(x, cursor), cursor)
-        return [above, *self.resolutions.rows(u, condition, cursor)[1]]
+        above = None if cursor is None else begin_row([self.first_left], x, cursor)[0]
+        return [total(self.first_above(x, cursor), above), *self.resolutions.rows(u, condition, cursor)[1]]
 
     def cols(self, x: Tensor, rows: Iterable[Any], cursor: Cursor | None = None) -> Tensor:
         """Run ul: pixels on the left, and what they are told, to parameters; see `RasterNetwork.cols`."""
         told = iter(rows)
-        h = self.resolutions.cols(self.first_left.cols(x, next(told), cursor), told, cursor)
+        h = self.resolutions.cols(self.first_left(x, cursor, next(told)), told, cursor)
         return self.out.cols(F.elu(h), cursor=cursor)
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
@@ -254,8 +277,8 @@ class PixelCNNpp(Model):
         outputs = torch.zeros(2, *self.shape[1:], dtype=torch.bool)
         outputs[1, row, col] = True
         u, ul = self.resolutions.needs(Needs(*outputs))
-        above = seen(u, self.first_u.kernel) | seen(ul, self.first_above.kernel)
-        left = seen(ul, self.first_left.kernel)
+        above = seen(u, self.first_u.reach) | seen(ul, self.first_above.reach)
+        left = seen(ul, self.first_left.reach)
         field = (F.pad(above, (0, 0, 0, 1))[1:] | F.pad(left, (0, 1))[:, 1:]).expand(self.shape).clone()  # unshifted
         field[:channel, row, col] = True
         return field
