@@ -24,8 +24,7 @@ from torch import Tensor
 
 MIN_LOG_SCALE = -7.0  # of 1701.05517, in units where the 256 levels span [-1, 1]
 MIN_LOG_BINS = MIN_LOG_SCALE + math.log(255 / 2)  # the same floor in bin widths: it holds at every bit depth
-RADIX = 16  # levels searched at once when a draw inverts a cdf, and where there is little to compute for each
-FEW, RADIX_OF_FEW = 64, 256
+RADIX = 16  # of the digits of a level, which a draw finds one after another: few values of the cdf for each
 
 
 class Distribution(ABC):
@@ -115,11 +114,10 @@ class DiscretizedMixture(Distribution):
 
     def draw(self, u: Tensor) -> Tensor:
         low, span, scaled = torch.zeros_like(u, dtype=torch.double).unsqueeze(-1), 1, self.scaled()
-        radix = RADIX if self.means.numel() > FEW else RADIX_OF_FEW
         while span < self.levels:
-            span *= radix
+            span *= RADIX
         while span > 1:  # the digits of the level, the highest first
-            top, span = span, span // radix
+            top, span = span, span // RADIX
             edges = low + torch.arange(span - 0.5, top - 0.5, span, dtype=low.dtype, device=low.device)
             low = low.add((self.below(edges, *scaled) <= u.unsqueeze(-1)).sum(-1, keepdim=True), alpha=span)
         return low.squeeze(-1).clamp(max=self.levels - 1).long()
@@ -361,9 +359,13 @@ class Mixture(ABC):
     def scale(self, x: Tensor) -> Tensor:
         return real(x) if self.levels is None else scaled(x, self.levels)
 
-    @abstractmethod
     def in_units(self, p: Components) -> Components:
-        """Return means, scales and coefficients in the units of the values, the scales with their floor."""
+        """Return means, scales and coefficients in units of levels, if any; the floor of the scale is tied to them."""
+        if self.levels is None:
+            return p._replace(log_scales=p.log_scales.clamp(min=MIN_LOG_SCALE))
+        half = (self.levels - 1) / 2
+        log_scales = (p.log_scales + math.log(half)).clamp(min=MIN_LOG_BINS)
+        return Components(p.logits, p.means * half + half, log_scales, p.coefficients * half)
 
     @abstractmethod
     def distribution(
@@ -415,11 +417,6 @@ class DiscretizedLogisticMixture(Mixture):
     levels: int
     components: int = 10
 
-    def in_units(self, p: Components) -> Components:
-        half = (self.levels - 1) / 2  # levels; the floor of the scale is tied to their width
-        log_scales = (p.log_scales + math.log(half)).clamp(min=MIN_LOG_BINS)
-        return Components(p.logits, p.means * half + half, log_scales, p.coefficients * half)
-
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> DiscretizedMixture:
         return DiscretizedMixture(log_weights, means, log_scales, self.levels)
 
@@ -431,9 +428,6 @@ class LogisticMixture(Mixture):
     components: int = 10
     levels = None
 
-    def in_units(self, p: Components) -> Components:
-        return p._replace(log_scales=p.log_scales.clamp(min=MIN_LOG_SCALE))
-
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> ContinuousMixture:
         return ContinuousMixture(LOGISTIC, log_weights, means, log_scales)
 
@@ -444,9 +438,6 @@ class GaussianMixture(Mixture):
 
     components: int = 10
     levels = None
-
-    def in_units(self, p: Components) -> Components:
-        return p._replace(log_scales=p.log_scales.clamp(min=MIN_LOG_SCALE))
 
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> ContinuousMixture:
         return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales)
