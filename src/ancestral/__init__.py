@@ -28,6 +28,7 @@ _HOME = {
     "drive": "walk",
     "MADE": "models",
     "PixelCNN": "models",
+    "RowLSTM": "models",
     "GatedPixelCNN": "models",
     "load": "checkpoint",
     "save": "checkpoint",

@@ -4,11 +4,13 @@ from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
 from ancestral.models.made import MADE
 from ancestral.models.pixelcnn import PixelCNN
+from ancestral.models.pixelrnn import RowLSTM
 
-__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNN"]
+__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNN", "RowLSTM"]
 
 MODELS: dict[str, type[Model]] = {
     "made": MADE,
     "pixelcnn": PixelCNN,
+    "row-lstm": RowLSTM,
     "gated-pixelcnn": GatedPixelCNN,
 }

@@ -91,3 +91,10 @@ def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[
 def own_group(part: Tensor, cursor: Cursor | None, groups: int) -> Tensor:
     """Return what of a row's features (B, F) the channel group of this sub-step reads; all, without a cursor."""
     return part if cursor is None or groups == 1 else part.chunk(groups, 1)[cursor.group]
+
+
+def joined(parts: list[Tensor], groups: int) -> Tensor:
+    """Join the features (B, F, ...) of several layers, group by group, so that groups stay contiguous."""
+    if groups == 1:
+        return torch.cat(parts, 1)
+    return torch.cat([part.unflatten(1, (groups, -1)) for part in parts], 2).flatten(1, 2)
