@@ -29,6 +29,7 @@ _HOME = {
     "MADE": "models",
     "PixelCNN": "models",
     "RowLSTM": "models",
+    "DiagonalBiLSTM": "models",
     "GatedPixelCNN": "models",
     "load": "checkpoint",
     "save": "checkpoint",

@@ -44,6 +44,7 @@ class Cursor:
         self.group = 0
         self._rows: dict[nn.Module, Tensor] = {}  # (B, C, n, W): the last n rows of a layer's input
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
+        self._kept: dict[nn.Module, Tensor] = {}
         self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
         self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
 
@@ -52,7 +53,7 @@ class Cursor:
         self.row.zero_()
         self.col.zero_()
         self.group = 0
-        for memory in (*self._rows.values(), *self._pixels.values()):
+        for memory in (*self._rows.values(), *self._pixels.values(), *self._kept.values()):
             memory.zero_()
         for bank in self._banks.values():
             bank.rows.zero_()
@@ -91,6 +92,16 @@ class Cursor:
         window = torch.cat([memory, x], 1)
         memory.copy_(x if n == 1 else window[:, x.shape[1] :])
         return window
+
+    def memory(self, layer: nn.Module, like: Tensor, *shape: int) -> Tensor:
+        """Return a memory for whatever a layer keeps, of that shape; it begins as zeros."""
+        if layer not in self._kept:
+            self._kept[layer] = like.new_zeros(shape)
+        return self._kept[layer]
+
+    def kept(self, layer: nn.Module) -> Tensor:
+        """Return what the layer keeps."""
+        return self._kept[layer]
 
     def with_groups_before(self, layer: nn.Module, x: Tensor, n: int, edges: list[int]) -> Tensor:
         """Return the last n pixels, then the channel groups of this pixel up to x, which is group `self.group`.

@@ -4,13 +4,14 @@ from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
 from ancestral.models.made import MADE
 from ancestral.models.pixelcnn import PixelCNN
-from ancestral.models.pixelrnn import RowLSTM
+from ancestral.models.pixelrnn import DiagonalBiLSTM, RowLSTM
 
-__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNN", "RowLSTM"]
+__all__ = ["MADE", "MODELS", "DiagonalBiLSTM", "GatedPixelCNN", "PixelCNN", "RowLSTM"]
 
 MODELS: dict[str, type[Model]] = {
     "made": MADE,
     "pixelcnn": PixelCNN,
     "row-lstm": RowLSTM,
+    "diagonal-bilstm": DiagonalBiLSTM,
     "gated-pixelcnn": GatedPixelCNN,
 }

@@ -10,13 +10,14 @@ every layer to the output. Features are in groups of R, G and B: G sees R of its
 mask B on an input that is shifted: down for the rows above, right for the row itself.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ancestral.causal import CausalConv2d, Cursor, RowConv2d
-from ancestral.causal.recurrent import RowRecurrence, begin_row_lstm
+from ancestral.causal.recurrent import DiagonalRecurrence, RowRecurrence, begin_diagonals, begin_row_lstm
 from ancestral.conditioning import chosen_conditioner
 from ancestral.likelihoods import Bernoulli, Likelihood, check_count
 from ancestral.model import Model
@@ -106,7 +107,7 @@ class Network(nn.Module):
         first, *plus = (own_group(part, cursor, self.groups) for part in rows)
         h = self.first_left(x, cursor, plus=first)
         states = []
-        for block, of_row in zip(self.blocks, plus or [None] * len(self.blocks), strict=True):
+        for block, of_row in itertools.zip_longest(self.blocks, plus):
             h, state = block(h, of_row, cursor)
             states.append(state)
         h = self.skip(joined(states, self.groups if cursor is None else 1), cursor, plus=h)
@@ -201,4 +202,91 @@ class RowLSTM(Model):
         field[:channel, row, col] = True
         for up in range(1, row + 1):  # the first layer goes right from the row below
             field[:, row - up, max(0, col - left - up) : col + up - 1 + FIRST // 2 + 1] = True
+        return field
+
+
+class DiagonalBiLSTM(Model):
+    """PixelRNN with Diagonal BiLSTM layers, over images of any size.
+
+    A pixel sees all pixels before it, at any distance, but for one: the last one of the row above, unless it is within
+    reach of the first layer. All that a pixel learns from the right comes from features of rows above, and no feature
+    of the row above, which are one step behind the pixels, has seen the last pixel of its row (with channel groups:
+    the last channel of it).
+
+    >>> model = DiagonalBiLSTM(shape=(1, 8, 8), channels=8, layers=1)
+    >>> model.receptive_field((0, 2, 2))[0, :3].int().tolist()
+    [[1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0, 0, 0]]
+
+    Args:
+        shape: (C, H, W) of the training images.
+        likelihood: of a pixel. With one that does not couple the channels, features are in C channel groups.
+        channels: h, features of a state; the residual stream has 2h features (the paper: 128 on CIFAR-10, 16 on MNIST).
+        layers: recurrent layers (the paper: 12 on CIFAR-10, 7 on MNIST).
+        final_channels: features of the two last 1x1 layers (the paper: 1024 on CIFAR-10, 32 on MNIST); 2h by default.
+        residual: whether blocks add what came in (the paper: not on 64x64 images).
+        classes: number of classes, for a class-conditional model.
+        conditioner: what turns another context into features, instead of `classes`.
+
+    Raises:
+        ValueError: an argument is out of range, or channels are not divisible by the channel groups.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        likelihood: Likelihood = Bernoulli(),  # noqa: B008 (a frozen value)
+        channels: int = 24,
+        layers: int = 7,
+        final_channels: int | None = None,
+        residual: bool = True,
+        classes: int | None = None,
+        conditioner: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = shape = check_image_shape(shape)
+        self.likelihood = likelihood
+        widths = (channels, 2 * channels if final_channels is None else final_channels)
+        self.groups = groups = channel_groups(likelihood, shape[0], channels=channels, final_channels=widths[1])
+        check_count("layers", layers, 1)
+        self.conditioner = chosen_conditioner(classes, conditioner)
+        self.condition = projection(self.conditioner, layers * 8 * channels)
+        recurrences = [DiagonalRecurrence(2 * channels, channels, groups) for _ in range(layers)]
+        self.network = Network(recurrences, begin_diagonals, shape, likelihood, widths, groups, residual)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+        return parameters_of(self, x, context)
+
+    def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        check_image(self.check(x), self.shape[0])
+        return self.likelihood.log_probs(self(x, context), x)
+
+    def walk(
+        self,
+        batch: int,
+        context: Tensor | None = None,
+        x: Tensor | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Walk:
+        """Yield the factors of every pixel in raster order, and of every channel within it; see `Model.walk`."""
+        return walk_of(self, batch, context, shape)
+
+    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> list[Tensor]:
+        """Return what a row is told when it begins; see `Network.rows`."""
+        return self.network.rows(x, condition, cursor)
+
+    def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:
+        """Run the network; see `Network.cols`."""
+        return self.network.cols(x, rows, cursor)
+
+    def receptive_field(self, at: tuple[int, ...]) -> Tensor:
+        """Return which values the network sees at (c, row, col): all earlier ones, but for the end of the row above."""
+        channel, row, col = at
+        field = torch.zeros(self.shape, dtype=torch.bool)
+        field[:, :row] = True
+        field[:, row, :col] = True
+        field[:channel, row, col] = True
+        if row > 0 and col + FIRST // 2 < self.shape[2] - 1:
+            field[self.groups - 1 :, row - 1, -1] = False
         return field
