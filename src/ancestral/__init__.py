@@ -30,6 +30,7 @@ _HOME = {
     "PixelCNN": "models",
     "RowLSTM": "models",
     "DiagonalBiLSTM": "models",
+    "MultiScalePixelRNN": "models",
     "GatedPixelCNN": "models",
     "load": "checkpoint",
     "save": "checkpoint",

@@ -112,7 +112,7 @@ class RowRecurrence(nn.Module):
             )
             h, c = h.view(*z.shape[1:3], -1), c.view(*z.shape[1:3], -1)
             rows.append(h)
-        return torch.stack(rows).permute(1, 3, 0, 2)
+        return torch.stack(rows, 1).permute(0, 3, 1, 2)
 
 
 def begin_row_lstm(
@@ -270,7 +270,9 @@ class DiagonalRecurrence(nn.Module):
             h, c = h.view(2, end - start, *h0.shape[2:]), c.view(2, end - start, *h0.shape[2:])
             steps.append(h)
             top = start
-        rightwards, leftwards = torch.cat(steps, 1)[:, diagonals.back].unflatten(1, x.shape[2:])  # (H, W, B, h) each
+        rightwards, leftwards = (
+            torch.cat(steps, 1).index_select(1, diagonals.back).unflatten(1, x.shape[2:])
+        )  # (H, W, B, h) each
         return rightwards.permute(2, 3, 0, 1), leftwards.flip(1).permute(2, 3, 0, 1)
 
     def input_to_state(self, x: Tensor, plus: Tensor | None, diagonals: Diagonals) -> Tensor:
@@ -281,7 +283,7 @@ class DiagonalRecurrence(nn.Module):
         z = z if plus is None else z + plus
         rightwards, leftwards = z.permute(2, 3, 0, 1).chunk(2, 3)  # (H, W, B, 4h) each
         mirrored = leftwards.flip(1)
-        return torch.stack([part.flatten(0, 1)[diagonals.order] for part in (rightwards, mirrored)])
+        return torch.stack([part.flatten(0, 1).index_select(0, diagonals.order) for part in (rightwards, mirrored)])
 
 
 def begin_diagonals(

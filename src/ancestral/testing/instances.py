@@ -21,6 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argumen
     "pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
     "row-lstm": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
     "diagonal-bilstm": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "multi-scale-pixelrnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
     "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
 }
 STATES = 800  # at most so many points in an enumerated space
