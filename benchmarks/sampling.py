@@ -15,13 +15,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import machine
-from ancestral.models import MADE, GatedPixelCNN, PixelCNN
+from ancestral.models import MADE, DiagonalBiLSTM, GatedPixelCNN, MultiScalePixelRNN, PixelCNN, RowLSTM
 from ancestral.walk import Sample, drive
 
 NAIVE = 3  # steps of the naive sampler that are timed
 
 MODELS: dict[str, Any] = {
     "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=64),
+    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=96),
+    "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
+    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=96),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }

@@ -104,13 +104,13 @@ class RowRecurrence(nn.Module):
     def whole(self, x: Tensor, plus: Tensor | None) -> Tensor:
         """Map (B, C, H, W) to (B, h, H, W), one step per row."""
         z = self.input(x, plus=plus).permute(2, 0, 3, 1).contiguous()  # (H, B, W, 4h)
-        h, c = (state.expand(*z.shape[1:3], -1) for state in (self.h0, self.c0))
+        batch, columns = z.shape[1:3]
+        h, c = self.h0.expand(batch, columns, -1), self.c0.expand(batch * columns, -1)
         rows = []
         for row in z:
-            h, c = lstm(
-                torch.addmm(row.flatten(0, 1), with_beside(h).flatten(0, 1), self.state), c.flatten(0, 1), self.width
-            )
-            h, c = h.view(*z.shape[1:3], -1), c.view(*z.shape[1:3], -1)
+            gates = torch.addmm(row.flatten(0, 1), with_beside(h).flatten(0, 1), self.state)
+            h, c = lstm(gates, c, self.width)
+            h = h.unflatten(0, (batch, columns))
             rows.append(h)
         return torch.stack(rows, 1).permute(0, 3, 1, 2)
 
