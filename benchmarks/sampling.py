@@ -17,13 +17,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import machine
 from ancestral.likelihoods import Bernoulli
-from ancestral.models import MADE, GatedPixelCNN, PixelCNN, PixelCNNpp, PixelSNAIL
+from ancestral.models import (
+    MADE,
+    DiagonalBiLSTM,
+    GatedPixelCNN,
+    MultiScalePixelRNN,
+    PixelCNN,
+    PixelCNNpp,
+    PixelSNAIL,
+    RowLSTM,
+)
 from ancestral.walk import Sample, drive
 
 NAIVE = 3  # steps of the naive sampler that are timed
 
 MODELS: dict[str, Any] = {
     "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=64),
+    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=96),
+    "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
+    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=96),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
     "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
     "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=128),

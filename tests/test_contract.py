@@ -13,7 +13,17 @@ import ancestral.walk
 from ancestral import conditioning, likelihoods
 from ancestral.causal import Cursor
 from ancestral.causal.linear import Degrees
-from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNN, PixelCNNpp, PixelSNAIL
+from ancestral.models import (
+    MADE,
+    MODELS,
+    DiagonalBiLSTM,
+    GatedPixelCNN,
+    MultiScalePixelRNN,
+    PixelCNN,
+    PixelCNNpp,
+    PixelSNAIL,
+    RowLSTM,
+)
 from ancestral.testing import check_model, outcomes, tiny
 
 DISCRETE = {
@@ -34,7 +44,7 @@ def test_tiny(name):
     assert {r.number for r in results if r.status != "passed"} == {7}
 
 
-IMAGES = [GatedPixelCNN, PixelCNN, PixelCNNpp, PixelSNAIL]
+IMAGES = [GatedPixelCNN, PixelCNN, RowLSTM, DiagonalBiLSTM, MultiScalePixelRNN, PixelCNNpp, PixelSNAIL]
 
 
 @pytest.mark.parametrize("head", ALL)
@@ -61,7 +71,16 @@ def test_conditional_images(kind, conditioner, shape):
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(
-    ("kind", "kernel_size"), [(GatedPixelCNN, 1), (GatedPixelCNN, 3), (GatedPixelCNN, 5), (PixelCNN, 3), (PixelCNN, 5)]
+    ("kind", "kernel_size"),
+    [
+        (GatedPixelCNN, 1),
+        (GatedPixelCNN, 3),
+        (GatedPixelCNN, 5),
+        (PixelCNN, 3),
+        (PixelCNN, 5),
+        (RowLSTM, 5),
+        (MultiScalePixelRNN, 5),
+    ],
 )
 def test_kernel_sizes(kind, layers, kernel_size):
     check_model(kind(shape=(1, 9, 8), channels=4, layers=layers, kernel_size=kernel_size))

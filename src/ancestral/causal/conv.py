@@ -106,7 +106,8 @@ class RowConv2d(nn.Module):
     def forward(self, x: Tensor, cursor: Cursor | None = None, plus: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, O, H, W); with a cursor one pixel, and one group, at a time: (B, C_g) to (B, O_g).
 
-        `plus` is added to the result, in a step at no cost: it takes the place of the bias, which must be off.
+        `plus` is added to the result, in a step at no cost: there it takes the place of the bias, which must be off or
+        a part of it.
         """
         if cursor is None:
             return self.whole(x) if plus is None else self.whole(x) + plus

@@ -14,17 +14,22 @@ from ancestral.model import Model
 from ancestral.walk import Condition, RasterNetwork, Walk, raster_forward, raster_walk
 
 
-class ImageModel(RasterNetwork, Protocol):
-    """A `Model` that is a network with two clocks; `condition` maps a context's features to what its layers add."""
+class Contextual(Protocol):
+    """A `Model`, as far as its context goes."""
 
-    shape: tuple[int, ...]
     conditioner: nn.Module | None
-    condition: Any  # has `whole(features)`, or is None
 
     @property
     def dtype(self) -> torch.dtype: ...
 
     def check_context(self, context: Tensor | int | None, batch: int) -> Tensor | None: ...
+
+
+class ImageModel(RasterNetwork, Contextual, Protocol):
+    """A `Model` that is a network with two clocks; `condition` maps a context's features to what its layers add."""
+
+    shape: tuple[int, ...]
+    condition: Any  # has `whole(features)`, or is None
 
     def empty(self, batch: int, shape: tuple[int, ...]) -> Tensor: ...
 
@@ -81,19 +86,30 @@ def projection(conditioner: nn.Module | None, out_channels: int) -> RowConv2d | 
     return RowConv2d(features, out_channels, bias=False) if features else None
 
 
-def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...]) -> Condition:
-    """Return what the layers add for a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x."""
+def context_features(model: Contextual, context: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """Return the features of a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x; None where it has none."""
     context = model.check_context(context, shape[0])
-    if model.conditioner is None or model.condition is None:
+    if model.conditioner is None:
         return None
     features = model.conditioner(context).to(model.dtype)
-    return model.condition.whole(aligned(features, shape, getattr(model.conditioner, "upsample", 1)))
+    return aligned(features, shape, getattr(model.conditioner, "upsample", 1))
+
+
+def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...]) -> Condition:
+    """Return what the layers add for a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x."""
+    features = context_features(model, context, shape)
+    return None if features is None or model.condition is None else model.condition.whole(features)
 
 
 def parameters_of(model: ImageModel, x: Tensor, context: Tensor | None) -> Tensor:
     """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+    return parameters_given(model, x, conditioned(model, context, tuple(x.shape)))
+
+
+def parameters_given(model: ImageModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    """Map levels (B, C, H, W), and what the layers add for a context, to the likelihood's parameters (B, P, H, W)."""
     scaled = model.likelihood.scale(x).to(model.dtype).contiguous(memory_format=torch.channels_last)
-    return raster_forward(model, scaled, conditioned(model, context, tuple(x.shape)))
+    return raster_forward(model, scaled, condition)
 
 
 def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[int, ...] | None) -> Walk:
@@ -122,3 +138,10 @@ def total(*terms: Tensor | None) -> Tensor | None:
 def own_group(part: Tensor, cursor: Cursor | None, groups: int) -> Tensor:
     """Return what of a row's features (B, F) the channel group of this sub-step reads; all, without a cursor."""
     return part if cursor is None or groups == 1 else part.chunk(groups, 1)[cursor.group]
+
+
+def joined(parts: list[Tensor], groups: int) -> Tensor:
+    """Join the features (B, F, ...) of several layers, group by group, so that groups stay contiguous."""
+    if groups == 1:
+        return torch.cat(parts, 1)
+    return torch.cat([part.unflatten(1, (groups, -1)) for part in parts], 2).flatten(1, 2)

@@ -19,6 +19,9 @@ from ancestral.walk import Factor, drive
 SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argument that a model lacks is left out
     "made": {"shape": (6,), "hidden": (24,)},
     "pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "row-lstm": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "diagonal-bilstm": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "multi-scale-pixelrnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
     "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
     "pixelcnn++": {"shape": (1, 4, 5), "channels": 6, "layers": 1, "likelihood": Bernoulli()},
     "pixelsnail": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "residual_blocks": 1, "likelihood": Bernoulli()},
