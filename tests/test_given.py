@@ -265,6 +265,8 @@ def test_own_pictures_are_turned_grey_or_are(runs: dict[str, Path], tmp_path: Pa
     assert torch.equal(giving.originals[0], levels(x[0]))
     assert giving.of.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert given_samples(run, giving).shape == (7, 3, 7, 9)
+    modes = given_samples(run, giving, temperature=0)  # nothing but what was given makes them differ
+    assert [int((modes == mode).flatten(1).all(1).sum()) for mode in modes] == [3, 3, 3, 4, 4, 4, 4]
 
 
 def test_own_pictures_are_made_small_or_are(runs: dict[str, Path], tmp_path: Path) -> None:
