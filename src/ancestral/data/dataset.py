@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .binarize import Binarize
+from .given import Given, as_context
 from .restore import Restore, record
 
 __all__ = ["SPLITS", "Data", "Split"]
@@ -43,11 +44,12 @@ class Data:
         splits: "train", "valid" and "test"; train may be empty where a source is there to be evaluated on.
         notes: sentences for the user and the report.
         restore: turns levels into what a user opens.
-        options: what `load` was asked for (size, bits, binarize, skip_bad), as JSON.
+        options: what `load` was asked for (size, bits, binarize, skip_bad, given), as JSON.
         seed: of the splits that had to be made and of binarization.
         binarize: how grey levels become black and white, or None.
         grey: (x, K) before binarization, of the splits that are drawn anew in every epoch.
         path: of the file or folder, absolute; None where there is none.
+        given: makes of an example what a model is given of it, instead of its label; None for the label.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Data:
     binarize: Binarize | None = None
     grey: dict[str, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
     path: str | None = None
+    given: Given | None = None
     _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def split(self, name: str) -> Split:
@@ -75,7 +78,7 @@ class Data:
         return self.splits[name]
 
     def batch(self, split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Return the examples `index` of a split, as stored, and their labels.
+        """Return the examples `index` of a split, as stored, and their context: what `given` makes, or labels.
 
         Dynamic binarization draws here. A draw is a function of (seed, split, epoch) and of the example alone: it is
         the same in every process, in whatever batches the examples come, and after a training run was resumed.
@@ -86,11 +89,13 @@ class Data:
             epoch: how often the split was seen before; only dynamic binarization of the train part depends on it.
 
         Returns:
-            x (B, *shape) and labels (B,) int64 or None.
+            x (B, *shape), and float32 maps (B, c, h, w), labels (B,) int64, or None.
         """
         part = self.split(split)
-        x = self._epoch(split, epoch) if split in self.grey else part.x
-        return x[index], None if part.labels is None else part.labels[index]
+        x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
+        if self.given is not None and self.levels is not None:
+            return x, as_context(self.given(x), self.levels)
+        return x, None if part.labels is None else part.labels[index]
 
     def _epoch(self, split: str, epoch: int) -> Tensor:
         """Return a split as drawn for one epoch; the last one drawn is kept."""

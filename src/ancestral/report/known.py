@@ -10,7 +10,7 @@ from torch import Tensor
 from ancestral.data.folder import read_pictures
 from ancestral.runs import Run
 
-__all__ = ["PARTS", "known_part", "picture_of"]
+__all__ = ["PARTS", "known_part", "levels_of", "picture_of"]
 
 
 def top(height: int, width: int) -> Tensor:
@@ -69,14 +69,24 @@ def picture_of(path: Path, run: Run) -> Tensor:
         ValueError: it is in colour and the run is not, or cannot be read faithfully.
         OSError: it cannot be read.
     """
+    channels, height, width = run.model.shape
+    x = levels_of(path, run, (height, width))
+    if x.shape[1] > channels:
+        raise ValueError(f"{path} is in colour, the run is of grey pictures: convert it first")
+    return x.expand(1, channels, height, width)
+
+
+def levels_of(path: Path, run: Run, size: tuple[int, int] | None = None) -> Tensor:
+    """Return a picture file in the levels of the run, grey (1, 1, H, W) or RGB (1, 3, H, W), perhaps brought to a size.
+
+    Raises:
+        ValueError: it cannot be read faithfully.
+        OSError: it cannot be read.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no such picture: {path}")
-    channels, height, width = run.model.shape
-    pixels, levels = read_pictures([path], size=(height, width))
-    if pixels.shape[1] > channels:
-        raise ValueError(f"{path} is in colour, the run is of grey pictures: convert it first")
+    pixels, levels = read_pictures([path], size)
     x, wanted = torch.from_numpy(pixels).long(), run.config["data"]["levels"]
-    x = x.expand(1, channels, height, width)
     bits = run.config["data"]["options"].get("bits")
     if bits and levels > wanted:  # as the data was read
         return x // (levels // wanted)
