@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MIN_LOG_SCALE = -7.0  # of 1701.05517, in units where the 256 levels span [-1, 1]
+MAX_LOG_SCALE = 12.0  # of densities: a network that is told a far value may ask for any, and a draw would be infinite
 MIN_LOG_BINS = MIN_LOG_SCALE + math.log(255 / 2)  # the same floor in bin widths: it holds at every bit depth
 RADIX = 16  # of the digits of a level, which a draw finds one after another: few values of the cdf for each
 
@@ -384,7 +385,7 @@ class DiscretizedLogisticMixture(Mixture):
 
 @dataclass(frozen=True)
 class LogisticMixture(Mixture):
-    """Logistic densities, for continuous values; log-scales have the floor of `MIN_LOG_SCALE`."""
+    """Logistic densities, for continuous values; log-scales lie between `MIN_LOG_SCALE` and `MAX_LOG_SCALE`."""
 
     components: int = 10
     levels = None
@@ -396,15 +397,15 @@ class LogisticMixture(Mixture):
         return real(x)
 
     def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        return location_scale(LOGISTIC, v, means, log_scales.clamp(min=MIN_LOG_SCALE))
+        return location_scale(LOGISTIC, v, means, log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE))
 
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
-        return ContinuousMixture(LOGISTIC, log_weights, means, log_scales.clamp(min=MIN_LOG_SCALE))
+        return ContinuousMixture(LOGISTIC, log_weights, means, log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE))
 
 
 @dataclass(frozen=True)
 class GaussianMixture(Mixture):
-    """Gaussian densities, for continuous values; log-scales have the floor of `MIN_LOG_SCALE`."""
+    """Gaussian densities, for continuous values; log-scales lie between `MIN_LOG_SCALE` and `MAX_LOG_SCALE`."""
 
     components: int = 10
     levels = None
@@ -416,10 +417,10 @@ class GaussianMixture(Mixture):
         return real(x)
 
     def component(self, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        return location_scale(GAUSSIAN, v, means, log_scales.clamp(min=MIN_LOG_SCALE))
+        return location_scale(GAUSSIAN, v, means, log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE))
 
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> Distribution:
-        return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales.clamp(min=MIN_LOG_SCALE))
+        return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE))
 
 
 def check_count(name: str, value: int, least: int) -> int:

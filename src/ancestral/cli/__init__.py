@@ -78,6 +78,7 @@ def train(
     size: Annotated[int | None, at_least_one("Bring pictures to N x N.")] = None,
     bits: Annotated[int | None, at_least_one("Keep the top N bits of every level.")] = None,
     binarize: Annotated[Literal["static", "dynamic", "threshold"] | None, typer.Option(help="Make 2 levels.")] = None,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that cannot be read.")] = False,
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
@@ -101,7 +102,7 @@ def train(
 
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
-    options = {"size": size, "bits": bits, "binarize": binarize, "skip_bad": skip_bad}
+    options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "skip_bad": skip_bad}
     if resume:
         start = resumed(out, model, data, settings, options)
     else:

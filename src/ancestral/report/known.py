@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ancestral.data.dequantize import dequantized
 from ancestral.data.folder import read_pictures
 from ancestral.runs import Run
 
@@ -63,7 +64,7 @@ def known_part(word: str, height: int, width: int) -> Tensor:
 
 
 def picture_of(path: Path, run: Run) -> Tensor:
-    """Return a picture file as one example of the run (1, C, H, W): its size, its levels.
+    """Return a picture file as one example of the run (1, C, H, W): its size, its levels or the middles of their cells.
 
     Raises:
         ValueError: it is in colour and the run is not, or cannot be read faithfully.
@@ -75,9 +76,11 @@ def picture_of(path: Path, run: Run) -> Tensor:
     pixels, levels = read_pictures([path], size=(height, width))
     if pixels.shape[1] > channels:
         raise ValueError(f"{path} is in colour, the run is of grey pictures: convert it first")
-    x, wanted = torch.from_numpy(pixels).long(), run.config["data"]["levels"]
-    x = x.expand(1, channels, height, width)
-    bits = run.config["data"]["options"].get("bits")
-    if bits and levels > wanted:  # as the data was read
-        return x // (levels // wanted)
-    return (x.double() * ((wanted - 1) / (levels - 1))).round().long()
+    recorded = run.config["data"]
+    wanted = recorded["levels"] or recorded["dequantized"]
+    x = torch.from_numpy(pixels).long().expand(1, channels, height, width)
+    if recorded["options"].get("bits") and levels > wanted:  # as the data was read
+        x = x // (levels // wanted)
+    else:
+        x = (x.double() * ((wanted - 1) / (levels - 1))).round().long()
+    return x if recorded["levels"] else dequantized(x, wanted, torch.tensor(0.5))
