@@ -24,7 +24,7 @@ from ancestral.models import MADE, GatedPixelCNN
 from ancestral.runs import Run, in_units, open_run, relabelled
 from calls import Call, Done, exit_status
 
-COMMANDS = ("train", "evaluate", "sample", "complete", "verify", "report", "models", "data")
+COMMANDS = ("train", "evaluate", "sample", "complete", "verify", "report", "models", "data", "recipes")
 
 
 @pytest.fixture(scope="module")

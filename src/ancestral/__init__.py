@@ -45,6 +45,7 @@ _MODULES = {
     "model",
     "models",
     "objectives",
+    "recipes",
     "report",
     "testing",
     "training",

@@ -7,6 +7,7 @@ name, with arguments in parentheses if need be. Nothing is ever evaluated, and l
 import ast
 import inspect
 import types
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -35,6 +36,7 @@ __all__ = [
     "begun",
     "build_model",
     "default_likelihood",
+    "differing",
     "model_named",
     "nearest",
     "resumed",
@@ -62,7 +64,14 @@ class Start(NamedTuple):
     data: Data
 
 
-def begun(name: str, source: str, settings: list[str], options: dict[str, Any], seed: int) -> Start:
+def begun(
+    name: str,
+    source: str,
+    settings: list[str],
+    options: dict[str, Any],
+    seed: int,
+    arguments: Callable[[Data], dict[str, Any]] = lambda data: {},
+) -> Start:
     """Return what a new run starts from.
 
     Args:
@@ -71,12 +80,13 @@ def begun(name: str, source: str, settings: list[str], options: dict[str, Any], 
         settings: `name=value` of the model.
         options: size, bits, binarize (its name), dequantize and skip_bad, of the data.
         seed: of everything random: made splits, binarization, first weights, training.
+        arguments: of the model, where the settings say nothing else, from the data.
     """
     model_named(name)  # an unknown model is said before the data is read
     binarize = BINARIZE[options["binarize"]] if options["binarize"] else None
     data = load(source, seed=seed, **options | {"binarize": binarize})
     torch.manual_seed(seed)
-    return Start(name, build_model(name, data, settings), data)
+    return Start(name, build_model(name, data, settings, arguments(data)), data)
 
 
 def resumed(out: Path, name: str | None, source: str | None, settings: list[str], options: dict[str, Any]) -> Start:
@@ -109,8 +119,8 @@ def differing(now: str, before: Any, out: Path) -> str:
     return f"{now}: the run in {out} has {before}; leave it out, or begin another run"
 
 
-def build_model(name: str, data: Data, settings: list[str]) -> Model:
-    """Return a new model of the data: `name=value` settings first, then what the data says, then the defaults.
+def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[str, Any] | None = None) -> Model:
+    """Return a new model of the data: settings first, then the arguments, then what the data says, then the defaults.
 
     Data with labels makes the model class-conditional, unless `classes=null` is among the settings.
 
@@ -122,6 +132,7 @@ def build_model(name: str, data: Data, settings: list[str]) -> Model:
     given: dict[str, Any] = {"likelihood": default_likelihood(kind, data)}
     if data.classes is not None and "classes" in hints:
         given["classes"] = len(data.classes)
+    given |= arguments or {}
     for setting in settings:
         key, value = parsed(setting, name, hints, data)
         given[key] = value

@@ -18,6 +18,7 @@ __all__ = [
     "model_line",
     "plus_minus",
     "shown",
+    "size_of",
     "summary_line",
 ]
 
