@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ancestral.cli.recipes import check_wanted
+from ancestral.data import BINARIZE, load
 from ancestral.models import MODELS
 from ancestral.recipes import RECIPES, Recipe
 from calls import Call
@@ -81,6 +83,8 @@ def test_training_follows_a_recipe(call: Call, tmp_path: Path, name: str) -> Non
     recipe, run = RECIPES[name](), tmp_path / "run"
     source = some(recipe, tmp_path / "small.npz")
     words = ["--recipe", name, "--data", source, "--steps", 2, "--batch-size", 4, "--out", run]
+    check_wanted(name, recipe, load(source, binarize=BINARIZE.get(recipe.data.binarize)))
+    words += ["--size", 8]  # samples are drawn on the way
     if recipe.arguments["classes"] is not None:
         words += ["--set", "classes=null"]
     done = call("train", *words, *smallest(recipe))
