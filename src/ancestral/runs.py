@@ -198,7 +198,7 @@ def fitted(data: Data, run: Run) -> Data:
     recorded = run.config["data"]
     for what, theirs, ours in (
         ("examples of shape", list(data.shape), list(recorded["shape"])),
-        ("levels", data.levels or "continuous", recorded["levels"] or "continuous"),
+        ("levels", data.discrete or "continuous", recorded["levels"] or recorded.get("dequantized") or "continuous"),
     ):
         if theirs != ours:
             raise ValueError(f"{data.name} has {what} {theirs}, the run was trained on {ours} ({run.source})")

@@ -70,6 +70,7 @@ def train(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="One of `ancestral models`.")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Further values after --set.")] = None,
     *,
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="One of `ancestral recipes`, for MODEL.")] = None,
     data: Source = None,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
     settings: Settings = None,
@@ -82,6 +83,7 @@ def train(
     given: Annotated[
         Literal["grey", "small"] | None, typer.Option(help="What the model is given of each picture, to add the rest.")
     ] = None,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that cannot be read.")] = False,
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
@@ -90,15 +92,16 @@ def train(
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of all random numbers; 0 by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as it was begun.")] = False,
 ) -> Answer:
-    """Train MODEL on data and write a run folder.
+    """Train MODEL on data and write a run folder, or follow a recipe, of which every option can be changed.
 
     Data with labels makes the model class-conditional; --set classes=null makes it unconditional. With --given grey it
     learns to colour pictures, with --given small to bring back what is lost at a quarter of their size.
     """
-    settings = [*(settings or []), *(more or [])]
+    settings, model = all_settings(settings, model, more)
     length: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    check_usage(length, model, data, resume)
+    check_usage(length, model, recipe, data, resume)
     from ancestral import training
+    from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_named, training_by
     from ancestral.cli.settings import begun, resumed
     from ancestral.report.words import data_line, model_line
     from ancestral.runs import device_named
@@ -106,24 +109,42 @@ def train(
 
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
-    options = {"size": size, "bits": bits, "binarize": binarize, "given": given, "skip_bad": skip_bad}
+    options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
+    options["skip_bad"] = skip_bad
+    length |= {"batch_size": batch_size, "lr": lr, "precision": precision}
+    config: dict[str, Any] = {}
+    if resume and recipe is not None:
+        check_recipe_of(out, recipe)
     if resume:
         start = resumed(out, model, data, settings, options)
+    elif recipe is not None:
+        start = begun_by(recipe, data, settings, options, seed or 0)
+        length = training_by(recipe, length)
+        config = {"recipe": {"name": recipe, **recipe_named(recipe).to_json()}}
     else:
         start = begun(str(model), str(data), settings, options, seed or 0)
     note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
     note(f"model  {model_line(start.name, start.model)}")
-    length |= {"batch_size": batch_size, "lr": lr, "precision": precision, "device": device}
-    return trained(out, training.train(start.model, start.data, out, **length, seed=seed, resume=resume))
+    length |= {"device": device, "seed": seed, "resume": resume, "config": config}
+    return trained(out, training.train(start.model, start.data, out, **length))
 
 
-def check_usage(length: dict[str, Any], model: str | None, data: str | None, resume: bool) -> None:
+def all_settings(settings: list[str] | None, model: str | None, more: list[str] | None) -> tuple[list[str], str | None]:
+    """Return all NAME=VALUE that follow --set, and MODEL: a second value after --set stands where MODEL does."""
+    if model is not None and "=" in model:
+        more, model = [model, *(more or [])], None
+    return [*(settings or []), *(more or [])], model
+
+
+def check_usage(length: dict[str, Any], model: str | None, recipe: str | None, data: str | None, resume: bool) -> None:
     """Raise the error of wrong usage where options of `train` exclude or need each other."""
     given = [f"--{name}" for name, value in length.items() if value is not None]
     if len(given) > 1:
         raise typer.BadParameter(f"{' and '.join(given)} are given; give one of them")
-    if not resume and (model is None or data is None):
-        missing = "MODEL" if model is None else "--data SOURCE"
+    if model is not None and recipe is not None:
+        raise typer.BadParameter(f"MODEL ({model}) and --recipe {recipe} are given; give one of them")
+    if not resume and recipe is None and (model is None or data is None):
+        missing = "MODEL (or --recipe NAME)" if model is None else "--data SOURCE"
         raise typer.BadParameter(f"{missing} is missing: ancestral train MODEL --data SOURCE --out RUN")
 
 
@@ -310,6 +331,22 @@ def data() -> Answer:
     from ancestral.data import SOURCES
 
     return Answer(dict(SOURCES), [[("source", "what it is"), *SOURCES]])
+
+
+@command
+def recipes() -> Answer:
+    """List the recipes: the papers' models, sizes and data, and the number that was reported of each."""
+    from ancestral.recipes import RECIPES
+
+    found = {name: recipe() for name, recipe in RECIPES.items()}
+    counts = {name: recipe.parameters() for name, recipe in found.items()}
+    result = {name: {**recipe.to_json(), "parameters": counts[name]} for name, recipe in found.items()}
+    rows = [
+        (name, recipe.data.name, recipe.model, f"{counts[name]:,}", str(recipe.expected), recipe.expected.source)
+        for name, recipe in found.items()
+    ]
+    text = [("recipe", "data", "model", "parameters", "reported", "by"), *rows]
+    return Answer(result, [text, "", "follow one: ancestral train --recipe NAME --data FILE --out RUN"])
 
 
 def timed(compute: Callable[[], Any]) -> tuple[Any, float]:

@@ -164,8 +164,8 @@ def bits(run: Run, data: Data | None) -> str:
     if data is None or not len(data.split("test")):
         return ""
     index = data.limited("test", MEASURED)
-    unit = "nats" if data.levels is None else "bits"
-    values = nats_of(run, *data.batch("test", index)) / NATS[unit]
+    unit = "nats" if data.discrete is None else "bits"
+    values = (nats_of(run, *data.batch("test", index)) - data.log_cell / math.prod(data.shape)) / NATS[unit]
     if values.dim() == 4:
         drawing = pixel_maps(run, data, values.sum(1), unit)
     elif values.dim() == 2 and values.shape[1] <= WIDEST:
@@ -274,7 +274,8 @@ def facts(run: Run) -> str:
     arguments = [(name, shown(value)) for name, value in run.model.arguments.items()]
     counts = ", ".join(f"{count:,} {name}" for name, count in data["counts"].items())
     options = [(name, shown(value)) for name, value in data["options"].items() if value]
-    about = [("source", run.source), ("examples", counts), ("levels", shown(data["levels"])), *options]
+    levels = shown(data["levels"] or data.get("dequantized"))
+    about = [("source", run.source), ("examples", counts), ("levels", levels), *options]
     about += [("note", note) for note in data["notes"]]
     settings = {**run.config.get("training", {}), **run.config.get("versions", {})}
     parts = [f"<h3>{title}</h3>{details(rows)}" for title, rows in (("Model", arguments), ("Data", about))]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ancestral.data.dequantize import dequantized
 from ancestral.data.folder import read_pictures
 from ancestral.runs import Run
 
@@ -63,7 +64,7 @@ def known_part(word: str, height: int, width: int) -> Tensor:
 
 
 def picture_of(path: Path, run: Run) -> Tensor:
-    """Return a picture file as one example of the run (1, C, H, W): its size, its levels.
+    """Return a picture file as one example of the run (1, C, H, W): its size, its levels or the middles of their cells.
 
     Raises:
         ValueError: it is in colour and the run is not, or cannot be read faithfully.
@@ -73,7 +74,8 @@ def picture_of(path: Path, run: Run) -> Tensor:
     x = levels_of(path, run, (height, width))
     if x.shape[1] > channels:
         raise ValueError(f"{path} is in colour, the run is of grey pictures: convert it first")
-    return x.expand(1, channels, height, width)
+    x, recorded = x.expand(1, channels, height, width), run.config["data"]
+    return x if recorded["levels"] else dequantized(x, recorded["dequantized"], torch.tensor(0.5))
 
 
 def levels_of(path: Path, run: Run, size: tuple[int, int] | None = None) -> Tensor:
@@ -85,9 +87,10 @@ def levels_of(path: Path, run: Run, size: tuple[int, int] | None = None) -> Tens
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such picture: {path}")
+    recorded = run.config["data"]
+    wanted, bits = recorded["levels"] or recorded["dequantized"], recorded["options"].get("bits")
     pixels, levels = read_pictures([path], size)
-    x, wanted = torch.from_numpy(pixels).long(), run.config["data"]["levels"]
-    bits = run.config["data"]["options"].get("bits")
+    x = torch.from_numpy(pixels).long()
     if bits and levels > wanted:  # as the data was read
         return x // (levels // wanted)
     return (x.double() * ((wanted - 1) / (levels - 1))).round().long()

@@ -19,6 +19,7 @@ __all__ = [
     "model_line",
     "plus_minus",
     "shown",
+    "size_of",
     "summary_line",
 ]
 
@@ -78,7 +79,7 @@ def digits_of(se: float | None) -> int:
 
 def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return a table of an evaluation as JSON: a head, then the model, then trivial models, in bits/dim and nats."""
-    given = evaluation["given"]
+    given, name = evaluation["given"], name if evaluation["exact"] else f"at most, {name}"
     rows = [(f"{name}, given {given}" if given else name, evaluation)]
     if evaluation["label_averaged"]:
         rows.append((f"{name}, given nothing: p(x|y) averaged over y", evaluation["label_averaged"]))
@@ -104,7 +105,8 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
 def data_line(data: Data) -> str:
     """Return a data set in one line."""
     counts = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
-    values = "continuous values" if data.levels is None else f"{data.levels} levels"
+    values = "continuous values" if data.discrete is None else f"{data.discrete} levels"
+    values += "" if data.dequantized is None else " made continuous by noise"
     classes = f", {len(data.classes)} classes" if data.classes else ""
     classes = f", each with {data.given.words}" if data.given is not None else classes
     return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
