@@ -3,7 +3,8 @@
     python benchmarks/sampling.py [--json results/sampling.json] [--batches 1 16 64] [--models gated-pixelcnn made]
 
 Times are medians of interleaved runs; the multiply-adds of both are counted beside them. A naive sampler runs the
-parallel pass once for every value: some of its passes are timed in the same turns, and multiplied by their number.
+parallel pass once for every value (every pixel, where the head walks its channels): some of its passes are timed in the
+same turns, and multiplied by their number.
 """
 
 import argparse
@@ -15,14 +16,29 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import machine
-from ancestral.models import MADE, GatedPixelCNN, PixelCNN
+from ancestral.likelihoods import Bernoulli
+from ancestral.models import (
+    MADE,
+    DiagonalBiLSTM,
+    GatedPixelCNN,
+    MultiScalePixelRNN,
+    PixelCNN,
+    PixelCNNpp,
+    PixelSNAIL,
+    RowLSTM,
+)
 from ancestral.walk import Sample, drive
 
 NAIVE = 3  # steps of the naive sampler that are timed
 
 MODELS: dict[str, Any] = {
     "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=64),
+    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=96),
+    "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
+    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=96),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
+    "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
+    "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=128),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }
 
@@ -40,7 +56,8 @@ def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:
     model = MODELS[name]().eval()
     x = model.sample(batch)
     noise = torch.rand(batch, *model.shape, dtype=torch.float64)
-    steps = math.prod(model.shape)
+    together = model.shape[0] if getattr(model, "groups", None) == 1 else 1  # channels that the head walks by itself
+    steps = math.prod(model.shape) // together
 
     def walk() -> None:
         drive(model.walk(batch), Sample(noise))
@@ -51,7 +68,7 @@ def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:
     def naive() -> None:  # some of its steps: the parameters of everything so far, and one draw
         for at in range(NAIVE):
             params = model(x).flatten(2)[..., at]
-            next(model.likelihood.walk(params, 1)).draw(noise.flatten(1)[:, at])
+            next(model.likelihood.walk(params, together)).draw(noise.flatten(1)[:, at])
 
     times = machine.interleaved({"pass": parallel, "walk": walk, "naive": naive}, repeats)
     naive_seconds = times["naive"] / NAIVE * steps

@@ -62,6 +62,12 @@ def interrupting(step: int, number: int = signal.SIGINT) -> Callable[[dict[str, 
     return lambda record: os.kill(os.getpid(), number) if (record["step"], record["split"]) == at else None
 
 
+def interrupting_early() -> Callable[[dict[str, Any]], None]:
+    """What sends a signal at the first record of training; at which step that is depends on how many are planned."""
+    told: list[Any] = []
+    return lambda record: None if told or told.append(record) else os.kill(os.getpid(), signal.SIGINT)
+
+
 def noisy(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
     """A loss with noise in it, as dropout would make it."""
     return nll(model, x, context, step) * (0.5 + torch.rand(len(x)))

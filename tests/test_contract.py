@@ -13,7 +13,17 @@ import ancestral.walk
 from ancestral import conditioning, likelihoods
 from ancestral.causal import Cursor
 from ancestral.causal.linear import Degrees
-from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNN
+from ancestral.models import (
+    MADE,
+    MODELS,
+    DiagonalBiLSTM,
+    GatedPixelCNN,
+    MultiScalePixelRNN,
+    PixelCNN,
+    PixelCNNpp,
+    PixelSNAIL,
+    RowLSTM,
+)
 from ancestral.testing import check_model, outcomes, tiny
 
 DISCRETE = {
@@ -34,7 +44,7 @@ def test_tiny(name):
     assert {r.number for r in results if r.status != "passed"} == {7}
 
 
-IMAGES = [GatedPixelCNN, PixelCNN]
+IMAGES = [GatedPixelCNN, PixelCNN, RowLSTM, DiagonalBiLSTM, MultiScalePixelRNN, PixelCNNpp, PixelSNAIL]
 
 
 @pytest.mark.parametrize("head", ALL)
@@ -44,16 +54,15 @@ def test_images(kind, head, shape):
     check_model(kind(shape=shape, likelihood=ALL[head], channels=12, layers=2))
 
 
-@pytest.mark.parametrize(
-    "conditioner",
-    [
-        conditioning.OneHot(classes=3),
-        conditioning.Vector(features=4),
-        conditioning.Map(channels=2, features=4),
-        conditioning.Map(channels=1, features=4, upsample=2),
-    ],
-    ids=["class", "vector", "map", "small map"],
-)
+CONDITIONERS = {
+    "class": conditioning.OneHot(classes=3),
+    "vector": conditioning.Vector(features=4),
+    "map": conditioning.Map(channels=2, features=4),
+    "small map": conditioning.Map(channels=1, features=4, upsample=2),
+}
+
+
+@pytest.mark.parametrize("conditioner", CONDITIONERS.values(), ids=CONDITIONERS)
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 2, 4)], ids=["grey", "rgb"])
 @pytest.mark.parametrize("kind", IMAGES)
 def test_conditional_images(kind, conditioner, shape):
@@ -62,7 +71,16 @@ def test_conditional_images(kind, conditioner, shape):
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(
-    ("kind", "kernel_size"), [(GatedPixelCNN, 1), (GatedPixelCNN, 3), (GatedPixelCNN, 5), (PixelCNN, 3), (PixelCNN, 5)]
+    ("kind", "kernel_size"),
+    [
+        (GatedPixelCNN, 1),
+        (GatedPixelCNN, 3),
+        (GatedPixelCNN, 5),
+        (PixelCNN, 3),
+        (PixelCNN, 5),
+        (RowLSTM, 5),
+        (MultiScalePixelRNN, 5),
+    ],
 )
 def test_kernel_sizes(kind, layers, kernel_size):
     check_model(kind(shape=(1, 9, 8), channels=4, layers=layers, kernel_size=kernel_size))
@@ -158,7 +176,7 @@ def test_memory_shared_by_walks_is_noticed(monkeypatch):
         shared.reset()
         return shared
 
-    monkeypatch.setattr(ancestral.walk, "Cursor", lambda device: forget())
+    monkeypatch.setattr(ancestral.walk, "Cursor", lambda *_: forget())
     assert 8 in failures(tiny("gated-pixelcnn"))
 
 

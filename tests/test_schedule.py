@@ -11,7 +11,7 @@ from ancestral.objectives import nll
 from ancestral.training import train
 from ancestral.training.pacing import default_batch
 from ancestral.training.schedule import Batches, Schedule, mixed, weight_decay
-from small_runs import assert_equal, interrupting, made, records, some_data, tensors
+from small_runs import assert_equal, interrupting_early, made, records, some_data, tensors
 
 
 def test_minutes_are_kept(tmp_path: Path) -> None:
@@ -21,14 +21,14 @@ def test_minutes_are_kept(tmp_path: Path) -> None:
 
 
 def test_measuring_the_speed_leaves_no_trace(tmp_path: Path) -> None:
-    train(made(), some_data(), tmp_path / "minutes", minutes=0.1, on_progress=interrupting(4))
+    train(made(), some_data(), tmp_path / "minutes", minutes=0.1, on_progress=interrupting_early())
     planned = read_config(tmp_path / "minutes")["training"]["planned_steps"]
-    train(made(), some_data(), tmp_path / "steps", steps=planned, on_progress=interrupting(4))
+    train(made(), some_data(), tmp_path / "steps", steps=planned, on_progress=interrupting_early())
     assert_equal(tensors(tmp_path / "minutes"), tensors(tmp_path / "steps"))
 
 
 def test_a_run_of_minutes_resumes_with_the_same_schedule(tmp_path: Path) -> None:
-    train(made(), some_data(), tmp_path, minutes=0.03, on_progress=interrupting(2))
+    assert train(made(), some_data(), tmp_path, minutes=0.03, on_progress=interrupting_early()).interrupted
     config = read_config(tmp_path)
     assert config["training"]["minutes"] == 0.03
     done = train(made(), some_data(), tmp_path, minutes=0.03, resume=True)

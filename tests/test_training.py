@@ -19,7 +19,7 @@ from ancestral.data.restore import Arrays
 from ancestral.evaluation import evaluate
 from ancestral.likelihoods import Categorical, GaussianMixture
 from ancestral.model import Model
-from ancestral.models import MADE, GatedPixelCNN
+from ancestral.models import MADE, GatedPixelCNN, PixelCNNpp
 from ancestral.objectives import nll
 from ancestral.training import train
 from ancestral.training.launching import accelerator_for
@@ -221,18 +221,37 @@ from small_runs import made, some_data, pictures
 from ancestral.evaluation import evaluate
 from ancestral.training import train
 from ancestral.likelihoods import Categorical
-from ancestral.models import GatedPixelCNN
+from ancestral.models import GatedPixelCNN, PixelCNNpp
 torch.manual_seed(int(sys.argv[1]))
 image = GatedPixelCNN(shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=2, classes=3)
 if sys.argv[1] == "0":
     torch.save(image.state_dict(), {folder!r} + "/image.pt")
 train(image, pictures(), {folder!r} + "/images", steps=4, batch_size=7, device="cpu")
+scaled = PixelCNNpp(shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=1, dropout=0.0, classes=3)
+if sys.argv[1] == "0":
+    torch.save(scaled.state_dict(), {folder!r} + "/scaled.pt")
+train(scaled, pictures(), {folder!r} + "/initialized", steps=3, batch_size=7, device="cpu")
 model = made(masks=4, order_agnostic=True)
 train(model, some_data(), {folder!r} + "/rows", epochs=2, device="cpu")
 found = evaluate(model, some_data(), "train", batch_size=7)
 print(found.count, found.nats, found.nats_se, sep=",")
 torch.distributed.destroy_process_group()
 """
+
+
+def test_the_data_initialise_a_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step, by a training batch and its labels as in training; not when the run is resumed."""
+    given: list[Any] = []
+    monkeypatch.setattr(GatedPixelCNN, "initialize", lambda model, *batch: given.append((model.training, *batch)))
+    for steps, resume in ((2, False), (2, True)):
+        image = GatedPixelCNN(shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=2, classes=3)
+        train(image, pictures(), tmp_path / "run", steps=steps, batch_size=7, device="cpu", resume=resume)
+    ((training, x, labels),) = given
+    assert training
+    assert len(x) == len(labels) == 7
+    split = pictures().split("train")
+    for example, label in zip(x, labels, strict=True):
+        assert (split.labels[(split.x == example).flatten(1).all(1)] == label).any()
 
 
 def free_port() -> int:
@@ -267,10 +286,13 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
     image = GatedPixelCNN(shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=2, classes=3)
     image.load_state_dict(torch.load(tmp_path / "image.pt"))
+    scaled = PixelCNNpp(shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=1, dropout=0.0, classes=3)
+    scaled.load_state_dict(torch.load(tmp_path / "scaled.pt"))
     model = made(masks=4, order_agnostic=True)
     train(image, pictures(), tmp_path / "images alone", steps=4, batch_size=7, device="cpu")
+    train(scaled, pictures(), tmp_path / "initialized alone", steps=3, batch_size=7, device="cpu")
     train(model, some_data(), tmp_path / "rows alone", epochs=2, device="cpu")
-    for run in ("images", "rows"):
+    for run in ("images", "initialized", "rows"):
         alone, shared = tensors(tmp_path / f"{run} alone"), tensors(tmp_path / run)
         assert alone.keys() == shared.keys()
         for name in alone:

@@ -113,7 +113,7 @@ def evaluate(
         split=split,
         count=len(columns),
         exact=model.exact and data.dequantized is None,
-        given=given(model),
+        given=given(model, data),
         label_averaged=averaged if labelled else None,
         ensemble=several if masks > 1 else None,
         masks=masks if masks > 1 else None,
@@ -136,10 +136,12 @@ def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None) -
     return torch.stack([alone, averaged, ensemble(model, x, context, range(masks)) if masks > 1 else alone], 1)
 
 
-def given(model: Model) -> str | None:
+def given(model: Model, data: Data) -> str | None:
     """Return what the likelihood of a model is given beside x, in words."""
     if model.conditioner is None:
         return None
+    if data.given is not None:
+        return data.given.words
     return "the label" if isinstance(model.conditioner, OneHot) else "the context"
 
 
@@ -154,10 +156,11 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
     for split in splits:
         if not len(data.split(split)):
             raise ValueError(f"data {data.name!r} has no {split} examples")
-        if model.conditioner is not None:
-            check_labels(model.conditioner, data.split(split).labels, f"the {split} part of data {data.name!r}")
-        x, labels = data.batch(split, torch.tensor([0]))
-        check_example(model, data.name, x, None if model.conditioner is None else labels)
+        if model.conditioner is not None and data.given is None:
+            labels = data.split(split).labels
+            check_labels(model.conditioner, labels, f"the {split} part of data {data.name!r}")
+        x, context = data.batch(split, torch.arange(1))
+        check_example(model, data.name, x, None if model.conditioner is None else context)
 
 
 def check_labels(conditioner: nn.Module, labels: Tensor | None, whose: str) -> None:
@@ -200,8 +203,8 @@ def per_example(
     share, training, values = index.tensor_split(processes())[rank()], model.training, []
     model.eval()
     for part in share.split(batch_size):
-        x, labels = data.batch(split, part)
-        context = None if model.conditioner is None or labels is None else labels.to(model.device)
+        x, context = data.batch(split, part)
+        context = None if model.conditioner is None or context is None else context.to(model.device)
         values.append(measure(x.to(model.device), context).cpu().double())
     model.train(training)
     return gathered(torch.cat(values))

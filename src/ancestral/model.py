@@ -68,6 +68,9 @@ class Model(Recorded, nn.Module, ABC):
         """
         return self.log_probs(x, context, **choice).flatten(1).sum(1)
 
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Set parameters by a batch of data, before training, where the paper has such an initialisation."""
+
     def resampled(self, step: int) -> dict[str, Any]:
         """Return the arguments of `log_prob` that training changes from step to step (the masks of MADE)."""
         return {}

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ancestral.causal import Cursor
-from ancestral.likelihoods import Channels, Distribution, Likelihood
+from ancestral.causal.cursor import by_column
+from ancestral.distributions import Distribution
+from ancestral.likelihoods import Channels, Likelihood
 
 
 class Factor(NamedTuple):
@@ -31,6 +33,7 @@ class Factor(NamedTuple):
 
 Walk = Generator[Factor, Tensor, Tensor]
 Source = Callable[[Factor], Tensor]
+Condition = Any  # Tensor | None, or a tuple of tensors: what a network makes of a context
 
 
 def drive(walk: Walk, source: Source) -> Tensor:
@@ -120,7 +123,7 @@ class RasterNetwork(Protocol):
     groups: int
     likelihood: Likelihood
 
-    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Iterable[Tensor]:
+    def rows(self, x: Tensor, condition: Condition, cursor: Cursor | None = None) -> Iterable[Tensor]:
         """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W).
 
         A generator, so that the parallel pass holds one of them at a time.
@@ -148,7 +151,7 @@ def shift_right(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (1, 0))[..., :-1]
 
 
-def raster_forward(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> Tensor:
+def raster_forward(net: RasterNetwork, x: Tensor, condition: Condition) -> Tensor:
     """The parallel pass of an image network: scaled x (B, C, H, W) to parameters (B, P, H, W).
 
     Strict causality exists here and nowhere else: the input is shifted by one step of the walk, a row for `rows`, a
@@ -160,16 +163,17 @@ def raster_forward(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> T
 
 
 @torch.inference_mode()
-def raster_walk(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> Walk:
+def raster_walk(net: RasterNetwork, x: Tensor, condition: Condition) -> Walk:
     """Walk over an image in raster order: pixels row by row, and R, G, B within a pixel.
 
     Args:
         net: the network.
         x: where the values are written, (B, C, H, W), of the dtype that is returned.
-        condition: projected context, (B, F, 1, 1) or (B, F, H, W), of the dtype of the network.
+        condition: projected context, (B, F, 1, 1) or (B, F, H, W), of the dtype of the network; or a tuple, one for
+            each resolution, each of half the size of the one before.
     """
     channels, height, width = x.shape[1:]
-    cursor = Cursor(x.device)
+    cursor = Cursor(x.device, (height, width))
     dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
     above = torch.zeros(x.shape[0], channels + 1, 1, width, dtype=dtype, device=x.device)
     nothing = above[..., 0, 0].clone()
@@ -194,15 +198,11 @@ def raster_walk(net: RasterNetwork, x: Tensor, condition: Tensor | None) -> Walk
     return x
 
 
-def row_of(condition: Tensor | None, row: int) -> Tensor | None:
+def row_of(condition: Condition, row: int) -> Condition:
     """Return one row of a map; what is the same everywhere stays as it is."""
+    if isinstance(condition, tuple):
+        return tuple(row_of(each, row >> level) for level, each in enumerate(condition))
     return condition if condition is None or condition.shape[2] == 1 else condition[:, :, row : row + 1]
-
-
-def by_column(rows: Iterable[Tensor]) -> tuple[Tensor, list[int]]:
-    """Lay features (B, F, 1, W) of a row side by side, columns outermost: (W, B, sum of F), and each F."""
-    features = [f.squeeze(2).permute(2, 0, 1) for f in rows]
-    return torch.cat(features, 2), [f.shape[2] for f in features]
 
 
 def factors(heads: Channels, places: Iterable[tuple[int, ...]]) -> Walk:

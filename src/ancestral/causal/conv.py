@@ -26,6 +26,16 @@ def gate(x: Tensor, width: int) -> Tensor:
     return (torch.tanh(a) * torch.sigmoid(b)).flatten(1, 2)
 
 
+def kernel_of(matrix: Tensor, height: int, width: int) -> Tensor:
+    """Read a matrix (taps x in, out) as a convolution kernel (out, in, height, width)."""
+    return matrix.unflatten(0, (height, width, -1)).permute(3, 2, 0, 1)
+
+
+def row_patches(window: Tensor, width: int, stride: int = 1) -> Tensor:
+    """Return what a kernel sees at each column of a row: (B, C, rows, W + width - 1) to (B, W / stride, taps x C)."""
+    return window.unfold(3, width, stride).permute(0, 3, 2, 4, 1).flatten(2)
+
+
 def initialize(weight: Tensor, fan_in: float) -> None:
     """Fill with the uniform distribution of variance 1 / fan_in, which keeps the scale of what goes through."""
     bound = math.sqrt(3 / fan_in)
@@ -53,11 +63,10 @@ class CausalConv2d(nn.Module):
         height, width = self.kernel_size
         beside = width // 2
         if cursor is None:
-            kernel = self.weight.unflatten(0, (height, width, -1)).permute(3, 2, 0, 1)
+            kernel = kernel_of(self.weight, height, width)
             return F.conv2d(F.pad(x, (0, 0, height - 1, 0)), kernel, self.bias, padding=(0, beside))
         window = F.pad(cursor.with_rows_above(self, x, height - 1), (beside, beside))
-        patches = window.unfold(3, width, 1).permute(0, 3, 2, 4, 1).flatten(2)  # (B, W, taps x C): a row is a matrix
-        return F.linear(patches, self.weight.t(), self.bias).transpose(1, 2).unsqueeze(2)
+        return F.linear(row_patches(window, width), self.weight.t(), self.bias).transpose(1, 2).unsqueeze(2)
 
 
 class RowConv2d(nn.Module):
@@ -97,7 +106,8 @@ class RowConv2d(nn.Module):
     def forward(self, x: Tensor, cursor: Cursor | None = None, plus: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W) to (B, O, H, W); with a cursor one pixel, and one group, at a time: (B, C_g) to (B, O_g).
 
-        `plus` is added to the result, in a step at no cost: it takes the place of the bias, which must be off.
+        `plus` is added to the result, in a step at no cost: there it takes the place of the bias, which must be off or
+        a part of it.
         """
         if cursor is None:
             return self.whole(x) if plus is None else self.whole(x) + plus
@@ -120,8 +130,7 @@ class RowConv2d(nn.Module):
         weight = self.weight if self.mask is None else self.weight * self.mask
         if self.taps == 1 and x.shape[2] == 1:  # one row, at which a convolution is slow
             return F.linear(x.movedim(1, -1), weight.t(), self.bias).movedim(-1, 1)
-        kernel = weight.unflatten(0, (1, self.taps, -1)).permute(3, 2, 0, 1)
-        return F.conv2d(F.pad(x, (self.taps - 1, 0)), kernel, self.bias)
+        return F.conv2d(F.pad(x, (self.taps - 1, 0)), kernel_of(weight, 1, self.taps), self.bias)
 
 
 class CausalConv1d(nn.Module):

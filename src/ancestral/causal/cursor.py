@@ -1,11 +1,18 @@
 """The cursor: the only place that remembers, and that knows where a walk is."""
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Weights(Protocol):
+    """What folds parameters into the tensors that a walk multiplies by, such as normalised weights."""
+
+    def folded(self) -> tuple[Tensor, ...]:
+        """Compute them from the parameters."""
 
 
 class Bank(NamedTuple):
@@ -32,46 +39,83 @@ class Cursor:
 
     A cache is what you pad with: before the first row, and left of the first column, memory holds the zeros of the
     parallel pass. Memory is allocated when a layer first runs and from then on changed in place, so that a step can
-    be captured as a graph. The position is a tensor on the device (`row`, `col`); the *phase*, here the channel
-    group that is being computed, is a number on the host: a step has one graph per phase.
+    be captured as a graph. The position is a tensor on the device (`row`, `col`); the *phase* is on the host: the
+    channel group that is being computed (`group`), and whether a position of half the resolution begins here
+    (`even_row`; `aligned` where the column is even, too). A step has one graph per phase.
 
     Two cursors never disturb each other, and modules hold no state of a walk.
+
+    Args:
+        device: where the position is.
+        size: (H, W) of the image that is walked over, for layers that must know.
     """
 
-    def __init__(self, device: torch.device | str | None = None) -> None:
+    def __init__(self, device: torch.device | str | None = None, size: tuple[int, int] = (1, 1)) -> None:
+        self.size = size
         self.row = torch.zeros(1, dtype=torch.long, device=device)
         self.col = torch.zeros(1, dtype=torch.long, device=device)
         self.group = 0
+        self.even_row = self.aligned = self._even_col = True
         self._rows: dict[nn.Module, Tensor] = {}  # (B, C, n, W): the last n rows of a layer's input
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
         self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
         self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
+        self._kept: dict[nn.Module, Tensor] = {}
+        self._sizes: dict[nn.Module, list[int]] = {}
+        self._folded: dict[Weights, tuple[Tensor, ...]] = {}
+        self._coarse: Cursor | None = None
+
+    @property
+    def coarse(self) -> "Cursor":
+        """The cursor at half the resolution; it moves with this one, and is first asked for at the first position."""
+        if self._coarse is None:
+            self._coarse = Cursor(self.row.device)
+        return self._coarse
 
     def reset(self) -> None:
-        """Go back to the first position, with memory as before the first step."""
+        """Go back to the first position, with memory as before the first step, and fold the weights anew."""
         self.row.zero_()
         self.col.zero_()
         self.group = 0
-        for memory in (*self._rows.values(), *self._pixels.values()):
+        self.even_row = self.aligned = self._even_col = True
+        for memory in (*self._rows.values(), *self._pixels.values(), *self._kept.values()):
             memory.zero_()
         for bank in self._banks.values():
             bank.rows.zero_()
             bank.pixels.zero_()
+        for weights, parts in self._folded.items():
+            torch._foreach_copy_(parts, weights.folded())
+        if self._coarse is not None:
+            self._coarse.reset()
 
     def next_row(self) -> None:
         """Go to the first pixel of the next row, where there is nothing on the left."""
         self.row += 1
         self.col.zero_()
+        self.even_row, self._even_col = not self.even_row, True
+        self.aligned = self.even_row
         for memory in self._pixels.values():
             memory.zero_()
         for bank in self._banks.values():
             bank.pixels.zero_()
+        if self._coarse is not None and self.even_row:
+            self._coarse.next_row()
 
     def next_col(self) -> None:
         """Go one pixel to the right."""
         for bank in self._banks.values():
             bank.put_aside(self.col)
+        if self._coarse is not None and self.aligned:
+            self._coarse.next_col()
         self.col += 1
+        self._even_col = not self._even_col
+        self.aligned = self.even_row and self._even_col
+
+    def folded(self, weights: Weights) -> tuple[Tensor, ...]:
+        """Return the folded weights, which are computed once in a walk."""
+        if weights not in self._folded:
+            self._folded[weights] = weights.folded()
+        return self._folded[weights]
 
     def with_rows_above(self, layer: nn.Module, x: Tensor, n: int) -> Tensor:
         """Return the last n rows that the layer was given, then x: (B, C, 1, W) -> (B, C, n + 1, W)."""
@@ -92,6 +136,29 @@ class Cursor:
         memory.copy_(x if n == 1 else window[:, x.shape[1] :])
         return window
 
+    def memory(self, layer: nn.Module, like: Tensor, *shape: int) -> Tensor:
+        """Return a memory for whatever a layer keeps, of that shape; it begins as zeros."""
+        if layer not in self._kept:
+            self._kept[layer] = like.new_zeros(shape)
+        return self._kept[layer]
+
+    def keep(self, layer: nn.Module, x: Tensor) -> None:
+        """Keep x until the layer keeps another."""
+        self.memory(layer, x, *x.shape).copy_(x)
+
+    def kept(self, layer: nn.Module) -> Tensor:
+        """Return what the layer keeps."""
+        return self._kept[layer]
+
+    def keep_columns(self, layer: nn.Module, rows: list[Tensor]) -> None:
+        """Keep features of a row, (B, F, 1, W) each, which are asked for column by column."""
+        packed, self._sizes[layer] = by_column(rows)
+        self.keep(layer, packed)
+
+    def column(self, layer: nn.Module) -> tuple[Tensor, ...]:
+        """Return the kept features of this column, (B, F) each."""
+        return self._kept[layer].index_select(0, self.col)[0].split(self._sizes[layer], 1)
+
     def with_groups_before(self, layer: nn.Module, x: Tensor, n: int, edges: list[int]) -> Tensor:
         """Return the last n pixels, then the channel groups of this pixel up to x, which is group `self.group`.
 
@@ -108,7 +175,7 @@ class Cursor:
         return memory[:, : n * channels + end]
 
     def with_rows_complete(
-        self, layers: Sequence[nn.Module], x: Tensor, reach: tuple[int, int, int], edges: list[int]
+        self, layers: Sequence[Any], x: Tensor, reach: tuple[int, int, int], edges: list[int]
     ) -> Tensor:
         """Return the last n rows that L layers alike were given pixel by pixel: (n, left + W + right, L, B, C).
 
@@ -151,3 +218,9 @@ class Cursor:
         ring.index_copy_(1, self.col % length, x[:, None])
         offsets = torch.arange(taps - 1, -1, -1, device=x.device) * dilation
         return ring.index_select(1, (self.col - offsets) % length).flatten(1)
+
+
+def by_column(rows: Iterable[Tensor]) -> tuple[Tensor, list[int]]:
+    """Lay features (B, F, 1, W) of a row side by side, columns outermost: (W, B, sum of F), and each F."""
+    features = [f.squeeze(2).permute(2, 0, 1) for f in rows]
+    return torch.cat(features, 2), [f.shape[2] for f in features]

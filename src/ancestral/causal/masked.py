@@ -5,6 +5,7 @@ kernels take from the rows above, and leaves to each pixel only the taps of the 
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,21 @@ from torch import Tensor, nn
 
 from ancestral.causal.conv import initialize
 from ancestral.causal.cursor import Cursor
+
+
+class FromAbove(Protocol):
+    """A layer whose features of a pixel are known only when the pixel is, and which reads rows of them.
+
+    `reach` is (above, left, right), `edges` are the channels where groups begin, and the number of channels.
+    """
+
+    edges: list[int]
+
+    @property
+    def reach(self) -> tuple[int, int, int]: ...
+
+    def from_above(self, windows: Tensor, cursor: Cursor) -> Tensor:
+        """Map what lies above each pixel of a row (W, B, taps x C) to what it adds, and the bias: (B, O, 1, W)."""
 
 
 class MaskedConv2d(nn.Module):
@@ -71,12 +87,12 @@ class MaskedConv2d(nn.Module):
         kernel = torch.cat([self.above, row, unseen]).unflatten(0, (above + 1, left + 1 + right, -1))
         return F.conv2d(F.pad(x, (left, right, above, 0)), kernel.permute(3, 2, 0, 1), self.bias)
 
-    def from_above(self, windows: Tensor) -> Tensor:
+    def from_above(self, windows: Tensor, cursor: Cursor) -> Tensor:
         """Map what lies above each pixel of a row (W, B, taps x C) to what it adds, and the bias: (B, O, 1, W)."""
         return F.linear(windows, self.above.t(), self.bias).permute(1, 2, 0).unsqueeze(2)
 
 
-def begin_row(layers: Sequence[MaskedConv2d], x: Tensor, cursor: Cursor) -> list[Tensor]:
+def begin_row(layers: Sequence[FromAbove], x: Tensor, cursor: Cursor) -> list[Tensor]:
     """Return what each of several layers alike takes from the rows above, (B, O, 1, W), for the row that begins.
 
     x is any tensor of a row, (B, ., 1, W): it says how many examples and columns there are.
@@ -84,4 +100,4 @@ def begin_row(layers: Sequence[MaskedConv2d], x: Tensor, cursor: Cursor) -> list
     reach = _, left, right = layers[0].reach
     above = cursor.with_rows_complete(layers, x, reach, layers[0].edges)  # (rows, left + W + right, L, B, C)
     windows = above.unfold(1, left + 1 + right, 1).permute(2, 1, 3, 0, 5, 4).flatten(3)  # (L, W, B, taps x C)
-    return [layer.from_above(own) for layer, own in zip(layers, windows.unbind(0), strict=True)]
+    return [layer.from_above(own, cursor) for layer, own in zip(layers, windows.unbind(0), strict=True)]

@@ -17,6 +17,7 @@ from ancestral import __version__
 from ancestral.cli.console import Answer, Debug, command_of, note, status_of
 
 if TYPE_CHECKING:
+    from ancestral.runs import Run
     from ancestral.training import Summary
 
 __all__ = ["app", "main"]
@@ -79,6 +80,9 @@ def train(
     size: Annotated[int | None, at_least_one("Bring pictures to N x N.")] = None,
     bits: Annotated[int | None, at_least_one("Keep the top N bits of every level.")] = None,
     binarize: Annotated[Literal["static", "dynamic", "threshold"] | None, typer.Option(help="Make 2 levels.")] = None,
+    given: Annotated[
+        Literal["grey", "small"] | None, typer.Option(help="What the model is given of each picture, to add the rest.")
+    ] = None,
     dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that cannot be read.")] = False,
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
@@ -90,7 +94,8 @@ def train(
 ) -> Answer:
     """Train MODEL on data and write a run folder, or follow a recipe, of which every option can be changed.
 
-    Data with labels makes the model class-conditional; --set classes=null makes it unconditional.
+    Data with labels makes the model class-conditional; --set classes=null makes it unconditional. With --given grey it
+    learns to colour pictures, with --given small to bring back what is lost at a quarter of their size.
     """
     settings, model = all_settings(settings, model, more)
     length: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
@@ -104,7 +109,8 @@ def train(
 
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
-    options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "skip_bad": skip_bad}
+    options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
+    options["skip_bad"] = skip_bad
     length |= {"batch_size": batch_size, "lr": lr, "precision": precision}
     config: dict[str, Any] = {}
     if resume and recipe is not None:
@@ -183,17 +189,29 @@ def sample(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A picture .png, arrays .npz or .npy, a table .csv.")],
     n: Count = 64,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option("--input", metavar="IMAGE", help="What the model is given; by default of the test part."),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Further pictures after --input.")] = None,
     context: Context = None,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, help="Of each factor; 0 takes the mode.")] = 1.0,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> Answer:
-    """Draw samples; of a class-conditional model a row for each class, or of one class."""
+    """Draw samples; of a class-conditional model a row for each class, or of one class.
+
+    Of a model that is given pictures (train --given) a row for each: what was given, samples, the original if known.
+    """
     from ancestral.report.draws import check_out, drawn, labels_for, save_draws
+    from ancestral.report.giving import check_giving
     from ancestral.runs import listed, open_run
 
-    opened = open_run(run, device)
+    opened, files = open_run(run, device), [*(pictures or []), *(more or [])]
     check_out(out, opened.restore)
+    check_giving(opened, files, context)
+    if opened.given is not None:
+        return sampled(opened, files, out, n, temperature, seed)
     labels = labels_for(opened, n, context)
     x, seconds = timed(lambda: drawn(opened, n, labels, temperature, seed))
     save_draws(opened, x, labels, out)
@@ -202,6 +220,20 @@ def sample(
     settings = {"n": n, "labels": named, "seed": seed, "temperature": temperature}
     result = {"written": str(out), **settings, "seconds": seconds}
     return Answer(result, [f"{n} samples{classes} in {seconds:.2g} s: {out}"])
+
+
+def sampled(run: "Run", files: list[Path], out: Path, n: int, temperature: float, seed: int) -> Answer:
+    """Draw and write samples of a run whose model is given pictures."""
+    from ancestral.report.giving import from_files, from_test, given_samples, save_given
+
+    giving = from_files(run, files, n) if files else from_test(run, run.data(), n, seed)
+    x, seconds = timed(lambda: given_samples(run, giving, temperature, seed))
+    save_given(run, giving, x, out)
+    settings = {"n": n, "given": run.config["data"]["options"]["given"], "seed": seed, "temperature": temperature}
+    result = {"written": str(out), **settings, "pictures": len(giving.pictures), "seconds": seconds}
+    columns = "columns: what was given, samples, the original where it is known"
+    line = f"{n} samples given {len(giving.pictures)} pictures in {seconds:.2g} s: {out}"
+    return Answer(result, [line, *([columns] if out.suffix.lower() == ".png" else [])])
 
 
 @command

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 import torch
 
 from ancestral.checkpoint import build
-from ancestral.data import BINARIZE, Data, load
+from ancestral.conditioning import Map
+from ancestral.data import BINARIZE, GIVEN, Data, load
 from ancestral.likelihoods import (
     Bernoulli,
     Categorical,
@@ -78,13 +79,14 @@ def begun(
         name: of the model.
         source: of the data.
         settings: `name=value` of the model.
-        options: size, bits, binarize (its name), dequantize and skip_bad, of the data.
+        options: size, bits, binarize and given (their names), dequantize and skip_bad, of the data.
         seed: of everything random: made splits, binarization, first weights, training.
         arguments: of the model, where the settings say nothing else, from the data.
     """
     model_named(name)  # an unknown model is said before the data is read
     binarize = BINARIZE[options["binarize"]] if options["binarize"] else None
-    data = load(source, seed=seed, **options | {"binarize": binarize})
+    given = GIVEN[options["given"]] if options["given"] else None
+    data = load(source, seed=seed, **options | {"binarize": binarize, "given": given})
     torch.manual_seed(seed)
     return Start(name, build_model(name, data, settings, arguments(data)), data)
 
@@ -122,7 +124,8 @@ def differing(now: str, before: Any, out: Path) -> str:
 def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[str, Any] | None = None) -> Model:
     """Return a new model of the data: settings first, then the arguments, then what the data says, then the defaults.
 
-    Data with labels makes the model class-conditional, unless `classes=null` is among the settings.
+    Data with labels makes the model class-conditional, unless `classes=null` is among the settings; data with maps in
+    their place conditions it on these.
 
     Raises:
         ValueError: an unknown model, argument or likelihood (the nearest name is said), or a value that does not fit.
@@ -130,13 +133,27 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
     kind = model_named(name)
     hints = arguments_of(kind)
     given: dict[str, Any] = {"likelihood": default_likelihood(kind, data)}
-    if data.classes is not None and "classes" in hints:
+    if data.given is not None:
+        given["conditioner"] = map_of(kind, name, data)
+    elif data.classes is not None and "classes" in hints:
         given["classes"] = len(data.classes)
     given |= arguments or {}
     for setting in settings:
         key, value = parsed(setting, name, hints, data)
         given[key] = value
+    if data.given is not None and given.get("classes") is not None:
+        raise ValueError(
+            f"--set classes={given['classes']}: the model is given {data.given.words}; leave one of them out"
+        )
     return kind(shape=data.shape, **given)
+
+
+def map_of(kind: type[Model], name: str, data: Data) -> Map:
+    """Return what conditions a model on the maps of the data; raise ValueError where it takes none."""
+    if issubclass(kind, MADE) or "conditioner" not in inspect.signature(kind).parameters:
+        raise ValueError(f"--given {data.options['given']}: {name} takes no maps; gated-pixelcnn would do")
+    assert data.given is not None
+    return Map(channels=data.given.channels(data.shape[0]), upsample=data.given.factor)
 
 
 def model_named(name: str) -> type[Model]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .binarize import Binarize
 from .dequantize import dequantized, log_cell, uniforms
+from .given import Given, as_context
 from .restore import Restore, record
 
 __all__ = ["SPLITS", "Data", "Split"]
@@ -44,11 +45,12 @@ class Data:
         splits: "train", "valid" and "test"; train may be empty where a source is there to be evaluated on.
         notes: sentences for the user and the report.
         restore: turns levels into what a user opens.
-        options: what `load` was asked for (size, bits, binarize, skip_bad), as JSON.
+        options: what `load` was asked for (size, bits, binarize, skip_bad, given), as JSON.
         seed: of the splits that had to be made and of binarization.
         binarize: how grey levels become black and white, or None.
         grey: (x, K) before binarization, of the splits that are drawn anew in every epoch.
         path: of the file or folder, absolute; None where there is none.
+        given: makes of an example what a model is given of it, instead of its label; None for the label.
         dequantized: K of the levels that the splits hold and to which every batch adds noise, or None.
     """
 
@@ -64,6 +66,7 @@ class Data:
     binarize: Binarize | None = None
     grey: dict[str, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
     path: str | None = None
+    given: Given | None = None
     dequantized: int | None = None
     _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
@@ -88,7 +91,7 @@ class Data:
         return self.splits[name]
 
     def batch(self, split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Return the examples `index` of a split, as a model takes them, and their labels.
+        """Return the examples `index` of a split, as a model takes them, and their context: of `given`, or labels.
 
         Dynamic binarization and dequantization draw here. A draw is a function of (seed, split, epoch) and of the
         example alone: it is the same in every process, in whatever batches the examples come, and after a training run
@@ -100,10 +103,12 @@ class Data:
             epoch: how often the split was seen before; only what is drawn for the train part depends on it.
 
         Returns:
-            x (B, *shape) and labels (B,) int64 or None.
+            x (B, *shape), and float32 maps (B, c, h, w), labels (B,) int64, or None.
         """
         part = self.split(split)
         x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
+        if self.given is not None and self.levels is not None:
+            return x, as_context(self.given(x), self.levels)
         if self.dequantized is not None:
             drawn = epoch if split == "train" else 0
             u = uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)

@@ -14,6 +14,7 @@ from .binarize import BINARIZE, Binarize
 from .builtin import digits, photos
 from .dataset import Data, Split, noise
 from .folder import read_folder
+from .given import GIVEN, Given
 from .parts import Found, Part, restoring, with_bits, with_splits
 from .pictures import Size, resized
 from .restore import Arrays, Pictures
@@ -44,6 +45,7 @@ def load(
     binarize: Binarize | None = None,
     dequantize: bool = False,
     skip_bad: bool = False,
+    given: Given | None = None,
     seed: int = 0,
 ) -> Data:
     """Read a source into three splits.
@@ -57,6 +59,7 @@ def load(
         binarize: a value of `BINARIZE`.
         dequantize: makes levels continuous, by uniform noise, in [-1, 1).
         skip_bad: goes on without pictures that cannot be read.
+        given: a value of `GIVEN`: what a model is given of each picture, instead of its label.
         seed: of the splits that have to be made, of binarization and of the noise.
 
     Raises:
@@ -79,12 +82,26 @@ def load(
         "bits": bits,
         "binarize": _name(binarize),
         "skip_bad": skip_bad,
+        "given": next((name for name, value in GIVEN.items() if value == given), None),
         **({"dequantize": True} if dequantize else {}),  # without it a run is recorded as ever
     }
     data = _data(str(source), found, options, seed)
     data.path = None if _is_built_in(source) else str(Path(source).resolve())
     data = data if binarize is None else _binarized(data, binarize)
+    if given is not None and dequantize:
+        raise ValueError("given and dequantize (--given, --dequantize) do not go together: leave one out")
+    data = data if given is None else _giving(data, given)
     return _dequantized(data) if dequantize else data
+
+
+def _giving(data: Data, given: Given) -> Data:
+    """Return data with maps in place of labels, or raise ValueError where nothing of the kind can be made."""
+    name = data.options["given"]
+    if not isinstance(data.restore, Pictures):
+        what = f"examples of shape {data.shape}" if data.levels is not None else "continuous values"
+        raise ValueError(f"given {name} (--given {name}) is for grey or RGB pictures, got {what}: leave it out")
+    given.channels(data.shape[0])
+    return replace(data, given=given)
 
 
 def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int) -> Found:

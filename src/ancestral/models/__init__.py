@@ -3,12 +3,31 @@
 from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
 from ancestral.models.made import MADE
+from ancestral.models.multiscale import MultiScalePixelRNN
 from ancestral.models.pixelcnn import PixelCNN
+from ancestral.models.pixelcnnpp import PixelCNNpp
+from ancestral.models.pixelrnn import DiagonalBiLSTM, RowLSTM
+from ancestral.models.pixelsnail import PixelSNAIL
 
-__all__ = ["MADE", "MODELS", "GatedPixelCNN", "PixelCNN"]
+__all__ = [
+    "MADE",
+    "MODELS",
+    "DiagonalBiLSTM",
+    "GatedPixelCNN",
+    "MultiScalePixelRNN",
+    "PixelCNN",
+    "PixelCNNpp",
+    "PixelSNAIL",
+    "RowLSTM",
+]
 
 MODELS: dict[str, type[Model]] = {
     "made": MADE,
     "pixelcnn": PixelCNN,
+    "row-lstm": RowLSTM,
+    "diagonal-bilstm": DiagonalBiLSTM,
+    "multi-scale-pixelrnn": MultiScalePixelRNN,
     "gated-pixelcnn": GatedPixelCNN,
+    "pixelcnn++": PixelCNNpp,
+    "pixelsnail": PixelSNAIL,
 }

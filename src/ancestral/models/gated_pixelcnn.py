@@ -26,6 +26,7 @@ from ancestral.models.raster import (
     check_image,
     check_image_shape,
     check_odd,
+    joined,
     own_group,
     parameters_of,
     projection,
@@ -138,15 +139,8 @@ class GatedPixelCNN(Model):
         for block, link in zip(self.blocks, rows, strict=True):
             h, gated = block.cols(h, own_group(link, cursor, self.groups), cursor)  # type: ignore[operator]
             skips.append(gated)
-        h = self.skip(self.joined(skips), cursor, plus=h)
+        h = self.skip(joined(skips, self.groups if cursor is None else 1), cursor, plus=h)
         return self.out(F.relu(self.hidden(F.relu(h), cursor)), cursor)
-
-    def joined(self, skips: list[Tensor]) -> Tensor:
-        """Join the features of all layers, group by group, so that groups stay contiguous."""
-        if self.groups == 1:
-            return torch.cat(skips, 1)
-        width = self.blocks[0].width
-        return torch.cat([s.unflatten(1, (-1, width)) for s in skips], 2).flatten(1, 2)
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which values the network sees at (c, row, col): all earlier ones within reach, no blind spot."""

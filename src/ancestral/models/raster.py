@@ -1,27 +1,35 @@
 """What image models in raster order share: their arguments, their context, the parallel pass and the walk."""
 
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ancestral.causal import Cursor, RowConv2d
+from ancestral.causal.weightnorm import initialize
 from ancestral.conditioning import aligned, features_of
-from ancestral.likelihoods import Likelihood, check_count
-from ancestral.walk import RasterNetwork, Walk, raster_forward, raster_walk
+from ancestral.likelihoods import Likelihood, Table, check_count
+from ancestral.model import Model
+from ancestral.walk import Condition, RasterNetwork, Walk, raster_forward, raster_walk
 
 
-class ImageModel(RasterNetwork, Protocol):
-    """A `Model` that is a network with two clocks; `condition` maps a context's features to what its layers add."""
+class Contextual(Protocol):
+    """A `Model`, as far as its context goes."""
 
-    shape: tuple[int, ...]
     conditioner: nn.Module | None
-    condition: RowConv2d | None
 
     @property
     def dtype(self) -> torch.dtype: ...
 
     def check_context(self, context: Tensor | int | None, batch: int) -> Tensor | None: ...
+
+
+class ImageModel(RasterNetwork, Contextual, Protocol):
+    """A `Model` that is a network with two clocks; `condition` maps a context's features to what its layers add."""
+
+    shape: tuple[int, ...]
+    condition: Any  # has `whole(features)`, or is None
 
     def empty(self, batch: int, shape: tuple[int, ...]) -> Tensor: ...
 
@@ -59,25 +67,49 @@ def check_odd(name: str, size: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be odd, got {size}")
 
 
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless it is a share of the features to drop."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
+
+
+def coupled(likelihood: Likelihood, channels: int) -> Likelihood:
+    """Return the likelihood with the channels of a pixel coupled in the head, for a network without channel groups."""
+    if isinstance(likelihood, Table) and channels > 1:
+        return replace(likelihood, couples_channels=True)  # type: ignore[type-var]
+    return likelihood
+
+
 def projection(conditioner: nn.Module | None, out_channels: int) -> RowConv2d | None:
     """Return the linear map from the features of a context to what all layers add, V' h of 1606.05328."""
     features = features_of(conditioner)
     return RowConv2d(features, out_channels, bias=False) if features else None
 
 
-def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
-    """Return what the layers add for a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x."""
+def context_features(model: Contextual, context: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """Return the features of a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x; None where it has none."""
     context = model.check_context(context, shape[0])
-    if model.conditioner is None or model.condition is None:
+    if model.conditioner is None:
         return None
     features = model.conditioner(context).to(model.dtype)
-    return model.condition.whole(aligned(features, shape, getattr(model.conditioner, "upsample", 1)))
+    return aligned(features, shape, getattr(model.conditioner, "upsample", 1))
+
+
+def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...]) -> Condition:
+    """Return what the layers add for a context, (B, F, 1, 1) or (B, F, H, W), given the shape of x."""
+    features = context_features(model, context, shape)
+    return None if features is None or model.condition is None else model.condition.whole(features)
 
 
 def parameters_of(model: ImageModel, x: Tensor, context: Tensor | None) -> Tensor:
     """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+    return parameters_given(model, x, conditioned(model, context, tuple(x.shape)))
+
+
+def parameters_given(model: ImageModel, x: Tensor, condition: Tensor | None) -> Tensor:
+    """Map levels (B, C, H, W), and what the layers add for a context, to the likelihood's parameters (B, P, H, W)."""
     scaled = model.likelihood.scale(x).to(model.dtype).contiguous(memory_format=torch.channels_last)
-    return raster_forward(model, scaled, conditioned(model, context, tuple(x.shape)))
+    return raster_forward(model, scaled, condition)
 
 
 def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[int, ...] | None) -> Walk:
@@ -88,6 +120,28 @@ def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[
     return raster_walk(model, x, condition)
 
 
+def initialize_by(model: Model, x: Tensor, context: Tensor | None) -> None:
+    """Initialise weight-normalised layers by levels x (B, C, H, W), with dropout as in the training that follows."""
+    check_image(model.check(x), model.shape[0])
+    training = model.training
+    model.train()
+    initialize(model, lambda: model(x, context))
+    model.train(training)
+
+
+def total(*terms: Tensor | None) -> Tensor | None:
+    """Return the sum of those that there are."""
+    given = [term for term in terms if term is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
 def own_group(part: Tensor, cursor: Cursor | None, groups: int) -> Tensor:
     """Return what of a row's features (B, F) the channel group of this sub-step reads; all, without a cursor."""
     return part if cursor is None or groups == 1 else part.chunk(groups, 1)[cursor.group]
+
+
+def joined(parts: list[Tensor], groups: int) -> Tensor:
+    """Join the features (B, F, ...) of several layers, group by group, so that groups stay contiguous."""
+    if groups == 1:
+        return torch.cat(parts, 1)
+    return torch.cat([part.unflatten(1, (groups, -1)) for part in parts], 2).flatten(1, 2)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ancestral.data import Data
 from ancestral.model import Model
+from ancestral.recorded import Recorded
 
 __all__ = [
     "Citation",
@@ -50,6 +51,8 @@ def shown(value: Any) -> str:
     """
     if isinstance(value, tuple | list):
         return ",".join(shown(item) for item in value)
+    if isinstance(value, Recorded):
+        return f"{type(value).__name__}({', '.join(f'{k}={shown(v)}' for k, v in value.arguments.items())})"
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else f"{value}"
 
@@ -105,6 +108,7 @@ def data_line(data: Data) -> str:
     values = "continuous values" if data.discrete is None else f"{data.discrete} levels"
     values += "" if data.dequantized is None else " made continuous by noise"
     classes = f", {len(data.classes)} classes" if data.classes else ""
+    classes = f", each with {data.given.words}" if data.given is not None else classes
     return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ancestral.likelihoods import Likelihood
+from ancestral.likelihoods import Bernoulli, Likelihood
 from ancestral.model import Model
 from ancestral.models import MODELS
 from ancestral.walk import Factor, drive
@@ -19,7 +19,12 @@ from ancestral.walk import Factor, drive
 SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argument that a model lacks is left out
     "made": {"shape": (6,), "hidden": (24,)},
     "pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "row-lstm": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "diagonal-bilstm": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
+    "multi-scale-pixelrnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
     "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
+    "pixelcnn++": {"shape": (1, 4, 5), "channels": 6, "layers": 1, "likelihood": Bernoulli()},
+    "pixelsnail": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "residual_blocks": 1, "likelihood": Bernoulli()},
 }
 STATES = 800  # at most so many points in an enumerated space
 
@@ -34,7 +39,7 @@ def tiny(
     likelihood: Likelihood | None = None,
     classes: int | None = None,
 ) -> Model:
-    """Build a small instance of a registered model, in well under a second.
+    """Build a small instance of a registered model, in evaluation mode, in well under a second.
 
     Raises:
         ValueError: there is no model of that name.
@@ -42,7 +47,7 @@ def tiny(
     if name not in MODELS:
         raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name!r}")
     given = {"shape": shape, "likelihood": likelihood, "classes": classes}
-    return MODELS[name](**{**SMALL[name], **{k: v for k, v in given.items() if v is not None}})
+    return MODELS[name](**{**SMALL[name], **{k: v for k, v in given.items() if v is not None}}).eval()
 
 
 def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:

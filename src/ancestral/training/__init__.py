@@ -143,7 +143,7 @@ def train(
     accelerator = accelerator_for(device, settings["precision"])
     accelerator.wait_for_everyone()  # no process writes before all have looked
     whole = {**(before or {}), **described, "training": settings, **(config or {})}
-    run = Run(model, data, Path(out), loss, accelerator, whole, clock)
+    run = Run(model, data, Path(out), loss, accelerator, whole, clock, resume)
     with Interruption() as stop:
         run.prepare(resume)
         run.go(stop, on_progress)
@@ -187,6 +187,7 @@ class Run:
         accelerator: Accelerator,
         config: dict[str, Any],
         clock: Clock,
+        resume: bool,
     ) -> None:
         self.data, self.folder, self.accelerator, self.config, self.clock = data, folder, accelerator, config, clock
         self.settings: dict[str, Any] = config["training"]
@@ -194,9 +195,13 @@ class Run:
         self.valid = data.limited("valid", VALIDATED) if len(data.split("valid")) else None
         self.variables = math.prod(data.shape)
         self.draws = accelerator.is_main_process and drawable(model, data)
-        weights = model.to(accelerator.device).train().parameters()
+        self.conditional = model.conditioner is not None
+        model.to(accelerator.device).train()
+        if not resume:  # every process does the same
+            torch.manual_seed(mixed(self.settings["seed"], 0))
+            model.initialize(*self.batch(self.batches.at(0)[1], 0))
         decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
-        optimizer = torch.optim.AdamW(weights, betas=BETAS, weight_decay=decay, fused=True)
+        optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=decay, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first
 
@@ -264,7 +269,7 @@ class Run:
     def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Return training examples and their context on the device."""
         x, labels = self.data.batch("train", index, epoch)
-        if self.state.model.conditioner is None or labels is None:
+        if not self.conditional or labels is None:
             return x.to(self.accelerator.device), None
         return x.to(self.accelerator.device), labels.to(self.accelerator.device)
 
