@@ -60,6 +60,12 @@ def test_made_has_as_many_parameters_as_the_paper_says() -> None:
     assert RECIPES["mnist-made-deep"]().parameters() == 76_560_784 + 784**2 + own_bias_of_the_direct_connections
 
 
+def test_image_models_have_as_many_parameters_as_computed() -> None:
+    """The networks of the authors' code, in which a first or last layer may have another bias than ours."""
+    for name, millions in (("cifar10-pixelcnn++", 53.66), ("cifar10-pixelsnail", 91.7)):
+        assert RECIPES[name]().parameters() / 1e6 == pytest.approx(millions, rel=0.005)
+
+
 def test_parameters_are_those_of_a_model_that_is_made() -> None:
     for name in ("digits-gated-pixelcnn", "cifar10-pixelcnn"):
         recipe = RECIPES[name]()

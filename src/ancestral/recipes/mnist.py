@@ -79,6 +79,25 @@ def mnist_pixelcnn() -> Recipe:
     )
 
 
+def mnist_diagonal_bilstm() -> Recipe:
+    """Diagonal BiLSTM: the best of the PixelRNN paper."""
+    return Recipe(
+        model="diagonal-bilstm",
+        arguments={
+            "likelihood": Bernoulli(),
+            "channels": 16,
+            "layers": 7,
+            "final_channels": 32,
+            "residual": True,
+            "classes": None,
+        },
+        data=STATIC,
+        training={"epochs": 200, "batch_size": 16, "lr": 1e-3},
+        expected=Expected(79.20, "nats", "1601.06759, its results on MNIST"),
+        differs=f"{TRAINER}, RMSProp",
+    )
+
+
 def mnist_gated_pixelcnn() -> Recipe:
     """Gated PixelCNN, as a baseline of the PixelVAE paper."""
     return Recipe(
