@@ -13,7 +13,7 @@ import ancestral.walk
 from ancestral import conditioning, likelihoods
 from ancestral.causal import Cursor
 from ancestral.causal.linear import Degrees
-from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNN, PixelCNNpp
+from ancestral.models import MADE, MODELS, GatedPixelCNN, PixelCNN, PixelCNNpp, PixelSNAIL
 from ancestral.testing import check_model, outcomes, tiny
 
 DISCRETE = {
@@ -34,7 +34,7 @@ def test_tiny(name):
     assert {r.number for r in results if r.status != "passed"} == {7}
 
 
-IMAGES = [GatedPixelCNN, PixelCNN, PixelCNNpp]
+IMAGES = [GatedPixelCNN, PixelCNN, PixelCNNpp, PixelSNAIL]
 
 
 @pytest.mark.parametrize("head", ALL)
@@ -157,7 +157,7 @@ def test_memory_shared_by_walks_is_noticed(monkeypatch):
         shared.reset()
         return shared
 
-    monkeypatch.setattr(ancestral.walk, "Cursor", lambda device: forget())
+    monkeypatch.setattr(ancestral.walk, "Cursor", lambda *_: forget())
     assert 8 in failures(tiny("gated-pixelcnn"))
 
 

@@ -77,7 +77,7 @@ def block_u(block, u, a):
 
 
 def block_ul(block, ul, a):
-    return gated_resnet(ul, a, down_right_shifted, block.conv1_ul, block.conv2_ul, block.nin_ul)
+    return gated_resnet(ul, a, down_right_shifted, block.ul.conv1, block.ul.conv2, block.nin_ul)
 
 
 def plain(model, x):

@@ -30,6 +30,7 @@ _HOME = {
     "PixelCNN": "models",
     "GatedPixelCNN": "models",
     "PixelCNNpp": "models",
+    "PixelSNAIL": "models",
     "load": "checkpoint",
     "save": "checkpoint",
     "evaluate": "evaluation",

@@ -172,7 +172,7 @@ def raster_walk(net: RasterNetwork, x: Tensor, condition: Condition) -> Walk:
             each resolution, each of half the size of the one before.
     """
     channels, height, width = x.shape[1:]
-    cursor = Cursor(x.device)
+    cursor = Cursor(x.device, (height, width))
     dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
     above = torch.zeros(x.shape[0], channels + 1, 1, width, dtype=dtype, device=x.device)
     nothing = above[..., 0, 0].clone()

@@ -44,9 +44,14 @@ class Cursor:
     (`even_row`; `aligned` where the column is even, too). A step has one graph per phase.
 
     Two cursors never disturb each other, and modules hold no state of a walk.
+
+    Args:
+        device: where the position is.
+        size: (H, W) of the image that is walked over, for layers that must know.
     """
 
-    def __init__(self, device: torch.device | str | None = None) -> None:
+    def __init__(self, device: torch.device | str | None = None, size: tuple[int, int] = (1, 1)) -> None:
+        self.size = size
         self.row = torch.zeros(1, dtype=torch.long, device=device)
         self.col = torch.zeros(1, dtype=torch.long, device=device)
         self.group = 0

@@ -4,6 +4,9 @@ What a layer of the pixel clock takes from the rows above is complete when a row
 for the whole row, and for each pixel there remain the taps of the row itself.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +15,8 @@ from ancestral.causal.conv import kernel_of, row_patches
 from ancestral.causal.cursor import Cursor
 from ancestral.causal.reach import Kernel
 from ancestral.causal.weightnorm import WeightNorm
+
+SMALL_SCALE = 0.1  # of the second convolution of a block at initialisation: a block begins near the identity
 
 
 class DownShiftedConv2d(nn.Module):
@@ -107,7 +112,7 @@ class Nin(nn.Module):
     """A 1x1 convolution ("network in network") of features of the row clock joined to some of the pixel clock.
 
     Args:
-        rows: channels of the row clock; there may be none.
+        rows: channels of the row clock.
         cols: channels of the pixel clock; there may be none.
         out_channels: O.
     """
@@ -127,13 +132,64 @@ class Nin(nn.Module):
         y = pointwise(x, weight, bias)
         return y if self.both or cursor is not None else self.weights(y)
 
-    def cols(self, x: Tensor, plus: Tensor | None = None, cursor: Cursor | None = None) -> Tensor:
+    def cols(self, x: Tensor, plus: Tensor, cursor: Cursor | None = None) -> Tensor:
         """Map (B, cols, H, W), and what `rows` has found, to (B, O, H, W); with a cursor (B, cols) to (B, O)."""
-        _, weight, bias = self.folded() if cursor is None else cursor.folded(self)
+        _, weight, _ = self.folded() if cursor is None else cursor.folded(self)
         if cursor is not None:
-            return torch.addmm(bias if plus is None else plus, x, weight)
-        y = pointwise(x, weight, bias if plus is None else None)
-        return self.weights(y if plus is None else y + plus)
+            return torch.addmm(plus, x, weight)
+        return self.weights(pointwise(x, weight, None) + plus)
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution of features of the pixel clock alone.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        scale: of the outputs at initialisation.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weights = WeightNorm((in_channels,), out_channels, scale)
+
+    def forward(self, x: Tensor, cursor: Cursor | None = None, plus: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W) to (B, O, H, W), with a cursor (B, C) to (B, O), and add `plus`."""
+        matrix, bias = self.weights.matrix(cursor)
+        y = self.weights(pointwise(x, matrix, bias)) if cursor is None else torch.addmm(bias, x, matrix)
+        return y if plus is None else y + plus
+
+
+class GatedResidual(nn.Module):
+    """A gated residual block of the pixel clock: F features in, F out.
+
+        c = conv1(elu([x, -x])) + plus_1,    [p, q] = conv2(dropout(elu([c, -c]))) + plus_2,    y = x + p sigma(q)
+
+    What is added is what the row began with, shortcuts, and the share of the context.
+
+    Args:
+        channels: F.
+        conv: makes a convolution of the pixel clock, given its channels and the scale of its outputs.
+        dropout: share of the features dropped in training; a walk never does.
+    """
+
+    def __init__(self, channels: int, conv: Callable[..., Any], dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.conv1 = conv(2 * channels, channels)
+        self.conv2 = conv(2 * channels, 2 * channels, scale=SMALL_SCALE)
+
+    def forward(
+        self,
+        x: Tensor,
+        e: Tensor,
+        cursor: Cursor | None = None,
+        plus_1: Tensor | None = None,
+        plus_2: Tensor | None = None,
+    ) -> Tensor:
+        """Return y, given x and its concatenated elu e: (B, F, H, W), with a cursor (B, F)."""
+        c = dropped(concat_elu(self.conv1(e, cursor, plus_1)), self, cursor)
+        return x + F.glu(self.conv2(c, cursor, plus_2), 1)
 
 
 def pointwise(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -144,3 +200,8 @@ def pointwise(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 def concat_elu(x: Tensor) -> Tensor:
     """Return elu([x, -x]), which has twice the channels."""
     return F.elu(torch.cat([x, -x], 1), inplace=True)
+
+
+def dropped(c: Tensor, block: Any, cursor: Cursor | None) -> Tensor:
+    """Drop a block's `dropout` of features in training; a walk never does."""
+    return F.dropout(c, block.dropout) if block.dropout and block.training and cursor is None else c

@@ -18,7 +18,7 @@ beyond that reach there are blind spots, which `receptive_field` leaves out.
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,24 +27,25 @@ from torch import Tensor, nn
 
 from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolution, Nin, RowConv2d, begin_row
 from ancestral.causal.reach import Needs, seen
-from ancestral.causal.shifted import concat_elu
-from ancestral.causal.weightnorm import initialize
+from ancestral.causal.shifted import SMALL_SCALE, GatedResidual, Pointwise, concat_elu, dropped
 from ancestral.conditioning import chosen_conditioner, features_of
-from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, Table, check_count
+from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, check_count
 from ancestral.model import Model
-from ancestral.models.raster import check_image, check_image_shape, parameters_of, walk_of
+from ancestral.models.raster import (
+    check_dropout,
+    check_image,
+    check_image_shape,
+    coupled,
+    initialize_by,
+    parameters_of,
+    total,
+    walk_of,
+)
 from ancestral.walk import Walk
 
 Conditions = tuple[Tensor, ...] | None  # V h of every block of a resolution, for each resolution
 Above = Iterator[Tensor | None]
 RESOLUTIONS = 3
-SMALL_SCALE = 0.1  # of the second convolution of a block at initialisation: a block begins near the identity
-
-
-def total(*terms: Tensor | None) -> Tensor | None:
-    """Return the sum of those that there are."""
-    given = [term for term in terms if term is not None]
-    return sum(given[1:], given[0]) if given else None
 
 
 class GatedResnet(nn.Module):
@@ -59,8 +60,7 @@ class GatedResnet(nn.Module):
         self.conv1_u = DownShiftedConv2d(wide, channels, (2, 3))
         self.conv2_u = DownShiftedConv2d(wide, wide, (2, 3), scale=SMALL_SCALE)
         self.nin_u = Nin(wide, 0, channels) if shortcuts else None
-        self.conv1_ul = CornerConv2d(wide, channels, (2, 2))
-        self.conv2_ul = CornerConv2d(wide, wide, (2, 2), scale=SMALL_SCALE)
+        self.ul = GatedResidual(channels, partial(CornerConv2d, kernel_size=(2, 2)), dropout)
         self.nin_ul = Nin(wide, wide if shortcuts else 0, channels)
 
     def rows(
@@ -79,7 +79,7 @@ class GatedResnet(nn.Module):
         c = self.conv1_u(e, cursor)
         if self.nin_u is not None and shortcut is not None:
             c = c + self.nin_u.rows(shortcut, cursor)
-        c = self.conv2_u(self.dropped(concat_elu(c), cursor), cursor)
+        c = self.conv2_u(dropped(concat_elu(c), self, cursor), cursor)
         of_u, of_ul = (None, None) if condition is None else condition.chunk(2, 1)
         u = u + F.glu(c if of_u is None else c + of_u, 1)
         e = concat_elu(u)
@@ -90,19 +90,14 @@ class GatedResnet(nn.Module):
         plus = next(told)
         if shortcut is not None:
             plus = self.nin_ul.cols(shortcut, plus, cursor)
-        c = self.dropped(concat_elu(self.conv1_ul(e, cursor, plus)), cursor)
-        return x + F.glu(self.conv2_ul(c, cursor, next(told)), 1)
-
-    def dropped(self, c: Tensor, cursor: Cursor | None) -> Tensor:
-        """Drop features in training; a walk never does."""
-        return F.dropout(c, self.dropout) if self.dropout and self.training and cursor is None else c
+        return self.ul(x, e, cursor, plus, next(told))
 
     def needs(self, needs: Needs) -> tuple[Needs, Needs]:
         """Return where the block's inputs, and its shortcuts, are needed, if its outputs are needed there."""
-        cols = seen(needs.cols, self.conv2_ul.reach)  # there nin_ul reads the shortcut, and the next u
+        cols = seen(needs.cols, self.ul.conv2.reach)  # there nin_ul reads the shortcut, and the next u
         out = needs.rows | cols
         rows = seen(out, self.conv2_u.reach)
-        inputs = Needs(out | seen(rows, self.conv1_u.reach), needs.cols | seen(cols, self.conv1_ul.reach))
+        inputs = Needs(out | seen(rows, self.conv1_u.reach), needs.cols | seen(cols, self.ul.conv1.reach))
         return inputs, Needs(rows, cols)
 
 
@@ -120,7 +115,7 @@ class Resolution(nn.Module):
     @property
     def corners(self) -> list[CornerConv2d]:
         """The convolutions of the pixel clock in the order they run."""
-        return [conv for block in (*self.down, *self.up) for conv in (block.conv1_ul, block.conv2_ul)]
+        return [conv for block in (*self.down, *self.up) for conv in (block.ul.conv1, block.ul.conv2)]
 
     def rows(self, u: Tensor, condition: Conditions, cursor: Cursor | None = None) -> tuple[Tensor, list[Any]]:
         """Map u (B, F, H, W) to u, and to what the pixels are told; the way up starts from the last block's output."""
@@ -228,18 +223,15 @@ class PixelCNNpp(Model):
         self.shape = check_image_shape(shape)
         check_count("layers", layers, 1)
         check_count("channels", channels, 1)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
-        if isinstance(likelihood, Table) and self.shape[0] > 1:
-            likelihood = replace(likelihood, couples_channels=True)  # type: ignore[type-var]
-        self.likelihood = likelihood
+        check_dropout(dropout)
+        self.likelihood = coupled(likelihood, self.shape[0])
         self.conditioner = chosen_conditioner(classes, conditioner)
         joined = self.shape[0] + 1
         self.first_u = DownShiftedConv2d(joined, channels, (2, 3))
         self.first_above = DownShiftedConv2d(joined, channels, (1, 3))
         self.first_left = CornerConv2d(joined, channels, (2, 1))
         self.resolutions = Resolution(channels, layers, dropout, RESOLUTIONS)
-        self.out = Nin(0, channels, likelihood.features(self.shape[0]))
+        self.out = Pointwise(channels, self.likelihood.features(self.shape[0]))
         features = features_of(self.conditioner)
         self.condition = Projections(features, 4 * channels, layers) if features else None
 
@@ -262,11 +254,7 @@ class PixelCNNpp(Model):
         return walk_of(self, batch, context, shape)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        check_image(self.check(x), self.shape[0])
-        training = self.training
-        self.train()  # dropout is on, as in what follows
-        initialize(self, lambda: self(x, context))
-        self.train(training)
+        initialize_by(self, x, context)
 
     def rows(self, x: Tensor, condition: Conditions, cursor: Cursor | None = None) -> list[Any]:
         """Run u: rows above (B, C + 1, H, W) to what the pixels of the row are told; see `RasterNetwork.rows`."""
@@ -278,7 +266,7 @@ class PixelCNNpp(Model):
         """Run ul: pixels on the left, and what they are told, to parameters; see `RasterNetwork.cols`."""
         told = iter(rows)
         h = self.resolutions.cols(self.first_left(x, cursor, next(told)), told, cursor)
-        return self.out.cols(F.elu(h), cursor=cursor)
+        return self.out(F.elu(h), cursor)
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which values the network sees at (c, row, col), blind spots left out: found layer by layer."""

@@ -1,13 +1,16 @@
 """What image models in raster order share: their arguments, their context, the parallel pass and the walk."""
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ancestral.causal import Cursor, RowConv2d
+from ancestral.causal.weightnorm import initialize
 from ancestral.conditioning import aligned, features_of
-from ancestral.likelihoods import Likelihood, check_count
+from ancestral.likelihoods import Likelihood, Table, check_count
+from ancestral.model import Model
 from ancestral.walk import Condition, RasterNetwork, Walk, raster_forward, raster_walk
 
 
@@ -59,6 +62,19 @@ def check_odd(name: str, size: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be odd, got {size}")
 
 
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless it is a share of the features to drop."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
+
+
+def coupled(likelihood: Likelihood, channels: int) -> Likelihood:
+    """Return the likelihood with the channels of a pixel coupled in the head, for a network without channel groups."""
+    if isinstance(likelihood, Table) and channels > 1:
+        return replace(likelihood, couples_channels=True)  # type: ignore[type-var]
+    return likelihood
+
+
 def projection(conditioner: nn.Module | None, out_channels: int) -> RowConv2d | None:
     """Return the linear map from the features of a context to what all layers add, V' h of 1606.05328."""
     features = features_of(conditioner)
@@ -86,6 +102,21 @@ def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[
     with torch.no_grad():
         condition = conditioned(model, context, tuple(x.shape))
     return raster_walk(model, x, condition)
+
+
+def initialize_by(model: Model, x: Tensor, context: Tensor | None) -> None:
+    """Initialise weight-normalised layers by levels x (B, C, H, W), with dropout as in the training that follows."""
+    check_image(model.check(x), model.shape[0])
+    training = model.training
+    model.train()
+    initialize(model, lambda: model(x, context))
+    model.train(training)
+
+
+def total(*terms: Tensor | None) -> Tensor | None:
+    """Return the sum of those that there are."""
+    given = [term for term in terms if term is not None]
+    return sum(given[1:], given[0]) if given else None
 
 
 def own_group(part: Tensor, cursor: Cursor | None, groups: int) -> Tensor:

@@ -21,6 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argumen
     "pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2},
     "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
     "pixelcnn++": {"shape": (1, 4, 5), "channels": 6, "layers": 1, "likelihood": Bernoulli()},
+    "pixelsnail": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "residual_blocks": 1, "likelihood": Bernoulli()},
 }
 STATES = 800  # at most so many points in an enumerated space
 
