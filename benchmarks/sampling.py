@@ -16,7 +16,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import machine
-from ancestral.models import MADE, GatedPixelCNN, PixelCNN, PixelCNNpp
+from ancestral.likelihoods import Bernoulli
+from ancestral.models import MADE, GatedPixelCNN, PixelCNN, PixelCNNpp, PixelSNAIL
 from ancestral.walk import Sample, drive
 
 NAIVE = 3  # steps of the naive sampler that are timed
@@ -25,6 +26,7 @@ MODELS: dict[str, Any] = {
     "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=64),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
     "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
+    "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=128),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }
 

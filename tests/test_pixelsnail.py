@@ -25,9 +25,8 @@ def small(shape=(3, 6, 5), **arguments):
 @pytest.mark.parametrize(("residual_blocks", "millions"), [(4, 91.7), (5, 110.6)])
 def test_parameters_of_the_papers_size(residual_blocks, millions):
     with torch.device("meta"):
-        model = PixelSNAIL(shape=(3, 32, 32), channels=256, residual_blocks=residual_blocks)
+        model = PixelSNAIL(shape=(3, 32, 32), channels=256, layers=12, residual_blocks=residual_blocks)
     assert model.likelihood == DiscretizedLogisticMixture(256, 10)
-    assert len(model.attentions) == 12
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
 
 
@@ -157,7 +156,7 @@ def test_channels_of_a_pixel_are_coupled_by_the_head():
 @pytest.mark.parametrize("initialized", [False, True])
 def test_activations_at_initialisation_are_of_order_one(initialized):
     """At the paper's depth, 48 residual and 12 attention blocks, with and without the initialisation by data."""
-    model = PixelSNAIL(shape=(3, 10, 10), channels=16)
+    model = PixelSNAIL(shape=(3, 10, 10), channels=16, layers=12)
     x = torch.randint(256, (6, 3, 10, 10))
     if initialized:
         model.initialize(x)

@@ -83,7 +83,7 @@ class PixelSNAIL(Model):
         likelihood: of a pixel; by default a mixture of `components=10` discretized logistics over 256 levels. With a
             table for each channel (`Categorical`, `Bernoulli`) logits are linear in the earlier channels of the pixel.
         channels: F, features (the paper: 256).
-        layers: A, groups of residual blocks with an attention block (the paper: 12).
+        layers: A, groups of residual blocks with an attention block (the paper: 12; 4 train on a CPU).
         residual_blocks: R, in each group (the paper: 4).
         keys: d, features of keys and queries (the paper: 16).
         dropout: share of the features dropped in training (the paper: 0.5 on CIFAR-10, 0 on ImageNet).
@@ -102,7 +102,7 @@ class PixelSNAIL(Model):
         shape: tuple[int, int, int],
         likelihood: Likelihood = DiscretizedLogisticMixture(256),  # noqa: B008 (a frozen value)
         channels: int = 32,
-        layers: int = 12,
+        layers: int = 4,
         residual_blocks: int = 4,
         keys: int = 16,
         dropout: float = 0.0,
