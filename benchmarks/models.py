@@ -42,16 +42,7 @@ CONTINUOUS = "likelihood=LogisticMixture(components=10)"
 # What follows --set, for each data set and model, and other options of `ancestral train` as --NAME=VALUE.
 # Digits have labels: there the models are class-conditional.
 ARGUMENTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "digits": {
-        "made": ("hidden=1000", "direct=true"),
-        "pixelcnn": ("channels=32", "layers=6"),
-        "row-lstm": ("channels=32", "layers=4"),
-        "diagonal-bilstm": ("channels=24", "layers=3"),
-        "multi-scale-pixelrnn": (),
-        "gated-pixelcnn": ("channels=48", "layers=6"),
-        "pixelcnn++": ("channels=32", "layers=2"),
-        "pixelsnail": ("channels=32", "layers=2", "residual_blocks=2", "keys=8"),
-    },
+    "digits": dict.fromkeys(MODELS, ()),
     "photos": {
         "pixelcnn": ("channels=32", "layers=5", "--batch-size=16", DISCRETIZED),
         "row-lstm": ("channels=32", "layers=3", "--batch-size=16", DISCRETIZED),

@@ -20,6 +20,7 @@ from ancestral.evaluation import evaluate
 from ancestral.likelihoods import Categorical
 from ancestral.models import GatedPixelCNN
 from ancestral.report import write_report
+from ancestral.report.draws import at_once
 from ancestral.report.giving import from_files, given_samples
 from ancestral.runs import open_run
 from ancestral.training import train
@@ -267,6 +268,12 @@ def test_own_pictures_are_turned_grey_or_are(runs: dict[str, Path], tmp_path: Pa
     assert given_samples(run, giving).shape == (7, 3, 7, 9)
     modes = given_samples(run, giving, temperature=0)  # nothing but what was given makes them differ
     assert [int((modes == mode).flatten(1).all(1).sum()) for mode in modes] == [3, 3, 3, 4, 4, 4, 4]
+
+
+def test_fewer_are_drawn_together_where_layers_add_maps() -> None:
+    assert at_once(torch.zeros(1, 1, 8, 8), (3, 32, 32)) == 64
+    assert at_once(torch.zeros(1, 1, 8, 8), (3, 512, 512)) == 1
+    assert at_once(torch.zeros(1), (3, 32, 32)) == at_once(None, (3, 32, 32)) == 512
 
 
 def test_own_pictures_are_made_small_or_are(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -154,12 +154,12 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
         takes = "continuous values" if levels is None else f"{levels} levels"
         raise ValueError(f"data {data.name!r} has {has}, the model takes {takes} ({model.likelihood})")
     for split in splits:
-        if not len(data.split(split)):
+        x, labels = data.split(split).x[:1], data.split(split).labels
+        if not len(x):
             raise ValueError(f"data {data.name!r} has no {split} examples")
         if model.conditioner is not None and data.given is None:
-            labels = data.split(split).labels
             check_labels(model.conditioner, labels, f"the {split} part of data {data.name!r}")
-        x, context = data.batch(split, torch.arange(1))
+        context = data.context(x, None if labels is None else labels[:1])
         check_example(model, data.name, x, None if model.conditioner is None else context)
 
 

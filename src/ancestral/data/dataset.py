@@ -107,13 +107,18 @@ class Data:
         """
         part = self.split(split)
         x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
-        if self.given is not None and self.levels is not None:
-            return x, as_context(self.given(x), self.levels)
+        labels = None if part.labels is None else part.labels[index]
         if self.dequantized is not None:
             drawn = epoch if split == "train" else 0
             u = uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)
-            x = dequantized(x, self.dequantized, u)
-        return x, None if part.labels is None else part.labels[index]
+            return dequantized(x, self.dequantized, u), labels
+        return x, self.context(x, labels)
+
+    def context(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return what a model is given of examples x (B, *shape): maps (B, c, h, w), or their labels."""
+        if self.given is None or self.levels is None:
+            return labels
+        return as_context(self.given(x), self.levels)
 
     def _epoch(self, split: str, epoch: int) -> Tensor:
         """Return a split as drawn for one epoch; the last one drawn is kept."""
