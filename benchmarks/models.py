@@ -45,12 +45,12 @@ ARGUMENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "digits": dict.fromkeys(MODELS, ()),
     "photos": {
         "pixelcnn": ("channels=32", "layers=5", "--batch-size=16", DISCRETIZED),
-        "row-lstm": ("channels=32", "layers=3", DISCRETIZED),
-        "diagonal-bilstm": ("channels=24", "layers=2", DISCRETIZED),
-        "multi-scale-pixelrnn": (DISCRETIZED,),
+        "row-lstm": ("channels=32", "layers=3", "--batch-size=16", DISCRETIZED),
+        "diagonal-bilstm": ("channels=24", "layers=2", "--batch-size=16", DISCRETIZED),
+        "multi-scale-pixelrnn": ("channels=18", "layers=3", "--batch-size=16", DISCRETIZED),
         "gated-pixelcnn": ("channels=32", "layers=4", "kernel_size=3", "--batch-size=16", DISCRETIZED),
-        "pixelcnn++": ("channels=24", "layers=1", DISCRETIZED),
-        "pixelsnail": ("channels=24", "layers=1", "residual_blocks=2", "keys=8", DISCRETIZED),
+        "pixelcnn++": ("channels=24", "layers=1", "--batch-size=16", DISCRETIZED),
+        "pixelsnail": ("channels=24", "layers=1", "residual_blocks=2", "keys=8", "--batch-size=16", DISCRETIZED),
     },
 }
 # The same network with a discretized mixture, and with a density on dequantized data.
@@ -58,7 +58,7 @@ DEQUANTIZED: dict[str, dict[str, tuple[str, ...]]] = {
     "digits": {"gated-pixelcnn": ("channels=48", "layers=6"), "pixelcnn++": ("channels=32", "layers=2")},
     "photos": {
         "gated-pixelcnn": ("channels=32", "layers=4", "kernel_size=3", "--batch-size=16"),
-        "pixelcnn++": ("channels=24", "layers=1"),
+        "pixelcnn++": ("channels=24", "layers=1", "--batch-size=16"),
     },
 }
 CODECS: dict[str, dict[str, Any]] = {

@@ -129,8 +129,8 @@ def test_data_may_be_changed_on_purpose(call: Call, tmp_path: Path) -> None:
     assert call("train", *words, "--size", 8, "--bits", 3, "--out", run, "--set", "final_channels=6").status == 0
     arguments = json.loads((run / "config.json").read_text())["model"]["arguments"]
     assert arguments["shape"] == [3, 8, 8]
-    assert arguments["likelihood"]["class"] == "Categorical"
-    assert arguments["likelihood"]["arguments"]["levels"] == 8
+    assert (likelihood := arguments["likelihood"])["class"] == "Categorical"
+    assert likelihood["arguments"]["levels"] == 8
 
 
 def test_wrong_use_is_one_line(call: Call, tmp_path: Path) -> None:
