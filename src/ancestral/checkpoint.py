@@ -1,6 +1,6 @@
 """A model as a folder: `config.json` says how to build it, `model.safetensors` holds its weights.
 
-The constructor's arguments are the configuration, recursively: {"class": "LogisticMixture", "arguments": {"components": 5}}.
+The constructor's arguments are the configuration, recursively, {"class": "Bernoulli", "arguments": {}} for instance.
 Loading builds classes of this library only and reads tensors and JSON only: it never unpickles, so that a file from
 elsewhere can do no harm. Every file is written to a temporary name and renamed, so that none is ever half-written.
 """
