@@ -160,6 +160,7 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
         if model.conditioner is not None and data.given is None:
             check_labels(model.conditioner, labels, f"the {split} part of data {data.name!r}")
         context = data.context(x, None if labels is None else labels[:1])
+        x = x if data.dequantized is None else data.batch(split, torch.tensor([0]))[0]
         check_example(model, data.name, x, None if model.conditioner is None else context)
 
 
