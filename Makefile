@@ -64,6 +64,7 @@ bench: $(INSTALLED) ## measure sampling and training, into JSON and tables
 
 tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/models.py --table
+	$(BIN)/python benchmarks/sampling.py --table
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

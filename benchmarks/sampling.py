@@ -1,6 +1,7 @@
 """What a sample costs: the walk against one parallel pass of the same batch, and against a naive sampler.
 
     python benchmarks/sampling.py [--json results/sampling.json] [--batches 1 16 64] [--models gated-pixelcnn made]
+    python benchmarks/sampling.py --table
 
 Times are medians of interleaved runs; the multiply-adds of both are counted beside them. A naive sampler runs the
 parallel pass once for every value (every pixel, where the head walks its channels): some of its passes are timed in the
@@ -8,6 +9,8 @@ same turns, and multiplied by their number.
 """
 
 import argparse
+import functools
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import machine
+from ancestral.checkpoint import read_json, write_json
 from ancestral.likelihoods import Bernoulli
+from ancestral.model import Model
 from ancestral.models import (
     MADE,
     DiagonalBiLSTM,
@@ -29,10 +34,11 @@ from ancestral.models import (
 )
 from ancestral.walk import Sample, drive
 
-NAIVE = 3  # steps of the naive sampler that are timed
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, DOCUMENT = ROOT / "results" / "sampling.json", ROOT / "docs" / "sampling.md"
 
 MODELS: dict[str, Any] = {
-    "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=64),
+    "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=160),
     "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=96),
     "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
     "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=96),
@@ -41,6 +47,20 @@ MODELS: dict[str, Any] = {
     "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=192, layers=2),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }
+
+
+@functools.cache
+def built(name: str) -> Model:
+    """Return a model, the same for all batches."""
+    return MODELS[name]().eval()
+
+
+@functools.cache
+def multiply_adds_ratio(model: Model) -> float:
+    """Return the multiply-adds of a walk over those of one pass, which the batch does not change."""
+    x, noise = model.sample(1), torch.rand(1, *model.shape, dtype=torch.float64)
+    walked = multiply_adds(lambda: drive(model.walk(1), Sample(noise)))
+    return walked / multiply_adds(lambda: model.log_prob(x))
 
 
 def multiply_adds(work: Any) -> int:
@@ -53,7 +73,7 @@ def multiply_adds(work: Any) -> int:
 @torch.no_grad()
 def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:
     """Return times and counts for one model and batch size."""
-    model = MODELS[name]().eval()
+    model = built(name)
     x = model.sample(batch)
     noise = torch.rand(batch, *model.shape, dtype=torch.float64)
     together = model.shape[0] if getattr(model, "groups", None) == 1 else 1  # channels that the head walks by itself
@@ -65,15 +85,16 @@ def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:
     def parallel() -> None:
         model.log_prob(x)
 
-    def naive() -> None:  # some of its steps: the parameters of everything so far, and one draw
-        for at in range(NAIVE):
-            params = model(x).flatten(2)[..., at]
-            next(model.likelihood.walk(params, together)).draw(noise.flatten(1)[:, at])
+    def naive() -> None:  # one of its steps: the parameters of everything so far, and a draw
+        params = model(x).flatten(2)[..., 0]
+        next(model.likelihood.walk(params, together)).draw(noise.flatten(1)[:, 0])
 
     times = machine.interleaved({"pass": parallel, "walk": walk, "naive": naive}, repeats)
-    naive_seconds = times["naive"] / NAIVE * steps
+    naive_seconds = times["naive"] * steps
     return {
         "model": name,
+        "image": " x ".join(map(str, model.shape)),
+        "network": ", ".join(f"{name}={value}" for name, value in changed(model).items()),
         "arguments": {k: str(v) for k, v in model.arguments.items() if v},
         "parameters": sum(p.numel() for p in model.parameters()),
         "batch": batch,
@@ -82,34 +103,90 @@ def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:
         "passes_per_sampled_batch": times["walk"] / times["pass"],
         "naive_seconds": naive_seconds,
         "naive_over_walk": naive_seconds / times["walk"],
-        "multiply_adds_walk_over_pass": multiply_adds(walk) / multiply_adds(parallel),
+        "multiply_adds_walk_over_pass": multiply_adds_ratio(model),
+        "machine": machine.describe(),
     }
 
 
+def changed(model: Model) -> dict[str, Any]:
+    """Return the arguments that say how large a network is, and are not its defaults."""
+    defaults = inspect.signature(type(model)).parameters
+    sizes = {name: value for name, value in model.arguments.items() if name not in ("shape", "likelihood")}
+    return {name: value for name, value in sizes.items() if value != defaults[name].default}
+
+
+def put(result: dict[str, Any], row: dict[str, Any]) -> None:
+    """Put a row in its place: in the order of the models, and in place of an earlier one."""
+    place = (row["model"], row["batch"])
+    rows = [other for other in result["rows"] if (other["model"], other["batch"]) != place and other["model"] in MODELS]
+    result["rows"] = sorted([*rows, row], key=lambda row: (list(MODELS).index(row["model"]), row["batch"]))
+
+
+def told(row: dict[str, Any]) -> str:
+    """Return a row in words."""
+    return (
+        f"{row['model']}, batch {row['batch']}: one pass {row['pass_seconds']:.4f} s, a sampled batch "
+        f"{row['sample_seconds']:.3f} s, {row['passes_per_sampled_batch']:.2f} passes"
+    )
+
+
+def page(result: dict[str, Any]) -> str:
+    """Return the document: a line for each model."""
+    batches = sorted({row["batch"] for row in result["rows"]})
+    head = ["model", "image", "network", *(f"batch {n}" for n in batches), "multiply-adds", "naive / walk"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name in dict.fromkeys(row["model"] for row in result["rows"]):
+        rows = {row["batch"]: row for row in result["rows"] if row["model"] == name}
+        own, largest = next(iter(rows.values())), rows[max(rows)]
+        cells = [f"`{name}`", own["image"], f"{own['network']}, {own['parameters']:,} parameters"]
+        cells += [f"{r['passes_per_sampled_batch']:.3g} ({r['sample_seconds']:.3g} s)" for r in rows.values()]
+        cells += [f"{own['multiply_adds_walk_over_pass']:.2f}", f"{largest['naive_over_walk']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    made_on = result["rows"][-1]["machine"]
+    return TEXT.format(table="\n".join(lines), largest=max(batches), **made_on)
+
+
+TEXT = """# What a sample costs
+
+<!-- written by `make tables` from results/sampling.json: change neither by hand -->
+
+A sampled batch in parallel passes of the same batch, and in seconds. Both were timed in turn, in one run, in the eager
+mode of PyTorch, with untrained weights; the multiply-adds of a walk, over those of one pass, were counted. A naive
+sampler runs the parallel pass once for every pixel (or for every channel of it, where the head does not couple them):
+one of its steps was timed in the same turns, and the last column says how many times the walk it takes at batch
+{largest}.
+
+{table}
+
+One channel: binary images; three: a mixture of discretized logistics. What a walk takes beyond one pass is the price of
+many small operators: at batch 1 the time is that of launching them, whatever the number of features. (The pass of a
+MADE is two matrix products, so that its 784 steps are many passes.)
+
+CPU: {cpu}, {threads} threads; torch {torch}; {date}. `python benchmarks/sampling.py` measures, `make tables` writes
+this page.
+"""
+
+
 def main() -> None:
-    """Measure, print a table, write JSON."""
+    """Measure, print and write JSON; or write the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("results/sampling.json"))
+    parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--table", action="store_true", help="write docs/sampling.md from the JSON, and nothing else")
     arguments = parser.parse_args()
+    result = read_json(arguments.json) if arguments.json.exists() else {"benchmark": "sampling", "rows": []}
+    if arguments.table:
+        DOCUMENT.write_text(page(result), "utf-8")
+        return
     torch.set_num_threads(arguments.threads)
-    rows = []
-    print("| model | batch | one pass, s | a sampled batch, s | in passes | naive, s | multiply-adds, in passes |")
-    print("|---|---|---|---|---|---|---|")
     for name in arguments.models:
         for batch in arguments.batches:
-            row = measure(name, batch, arguments.repeats)
-            rows.append(row)
-            print(
-                f"| {name} | {batch} | {row['pass_seconds']:.4f} | {row['sample_seconds']:.3f} "
-                f"| {row['passes_per_sampled_batch']:.2f} | {row['naive_seconds']:.0f} "
-                f"| {row['multiply_adds_walk_over_pass']:.2f} |",
-                flush=True,
-            )
-    machine.write(arguments.json, {"benchmark": "sampling", "machine": machine.describe(), "rows": rows})
+            put(result, row := measure(name, batch, arguments.repeats))
+            write_json(arguments.json, result)
+            print(told(row), flush=True)
 
 
 if __name__ == "__main__":

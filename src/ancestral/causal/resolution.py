@@ -86,10 +86,7 @@ class HalfResolution(nn.Module):
             coarse, told = self.inner.rows(self.down_rows(u), condition)
             return self.up_rows(coarse, u.shape[2:]), told
         window = self.down_rows.window(u, cursor)
-        if cursor.even_row:
-            return self.even_row(window, condition, cursor), []
-        cursor.keep(self.up_cols, cursor.kept(self.down_cols))  # the second row that even rows have made
-        return cursor.kept(self.up_rows), []
+        return self.even_row(window, condition, cursor) if cursor.even_row else cursor.kept(self.up_rows), []
 
     def even_row(self, window: Tensor, condition: Any, cursor: Cursor) -> Tensor:
         """Compute a coarse row from two rows (B, C, 2, W); return the first row it gives, and keep the second."""
@@ -101,8 +98,7 @@ class HalfResolution(nn.Module):
         coarse.keep_columns(self, [*began, *told])
         up = self.up_rows(y, (2, width), cursor)
         cursor.keep(self.up_rows, up[:, :, 1:])
-        for layer in (self.up_cols, self.down_cols):  # rows of the pixel clock, to be made: this one, and the next
-            cursor.memory(layer, y, 2 * y.shape[3], batch, channels)
+        cursor.memory(self, y, 2, 2 * y.shape[3], batch, channels)  # of the pixel clock, to be made: this row, the next
         return up[:, :, :1]
 
     def cols(self, x: Tensor, told: Iterator[Any], cursor: Cursor | None = None) -> Tensor:
@@ -114,9 +110,8 @@ class HalfResolution(nn.Module):
             began, *below = cursor.coarse.column(self)
             y = self.inner.cols(self.down_cols.product(window, began, cursor), iter(below), cursor.coarse)
             here = torch.cat([cursor.col, cursor.col + 1])
-            for layer, row in zip((self.up_cols, self.down_cols), self.up_cols.pixel(y, cursor), strict=True):
-                cursor.kept(layer).index_copy_(0, here, row)
-        return cursor.kept(self.up_cols).index_select(0, cursor.col)[0]
+            cursor.kept(self).index_copy_(1, here, self.up_cols.pixel(y, cursor))
+        return cursor.kept(self)[0 if cursor.even_row else 1].index_select(0, cursor.col)[0]
 
     def needs(self, needs: Needs) -> Needs:
         """Return where the inputs are needed, if the outputs are needed there."""
