@@ -33,11 +33,11 @@ NAIVE = 3  # steps of the naive sampler that are timed
 
 MODELS: dict[str, Any] = {
     "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=64),
-    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=96),
+    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=128),
     "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
-    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=96),
+    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=128),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
-    "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
+    "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=128),
     "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=128),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }
