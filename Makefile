@@ -10,7 +10,7 @@ DEMO := runs/demo
 # touched when the installation is complete, hence made again when it was interrupted or what it installs has changed
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-all lint format typecheck bench clean
+.PHONY: help install demo test test-all lint format typecheck bench tables clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ typecheck: $(INSTALLED) ## check types
 bench: $(INSTALLED) ## measure sampling and training, into JSON and tables
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training.py
+
+tables: $(INSTALLED) ## write the documents that are made from results/*.json
+	$(BIN)/python benchmarks/models.py --table
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

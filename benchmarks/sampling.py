@@ -37,8 +37,8 @@ MODELS: dict[str, Any] = {
     "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
     "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=128),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
-    "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=128),
-    "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=128),
+    "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
+    "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=192, layers=2),
     "made": lambda: MADE(shape=(784,), hidden=(1000,)),
 }
 

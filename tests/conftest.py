@@ -1,6 +1,7 @@
 """What every test stands on: one thread, a fixed seed, the folder of benchmark data where there is one."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Set before torch is imported, and inherited by processes that tests start: sums in a fixed order, steady times.
@@ -9,7 +10,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
+from calls import Done, exit_status
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run the command line in this process."""
+
+    def run(*words: object) -> Done:
+        capsys.readouterr()
+        status = exit_status(*words)
+        return Done(status, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -6,69 +6,25 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ancestral import checkpoint, data, testing
-from ancestral.cli import main
 from ancestral.cli.console import print_json
 from ancestral.cli.settings import build_model, default_likelihood, likelihood_of, literal
 from ancestral.data.restore import Arrays
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
 from ancestral.models import MADE, GatedPixelCNN
 from ancestral.runs import Run, in_units, open_run, relabelled
+from calls import Call, Done, exit_status
 
-COMMANDS = ("train", "evaluate", "sample", "complete", "verify", "report", "models", "data")
-
-
-class Done(NamedTuple):
-    """What a command line did."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The object on stdout, where there is nothing else."""
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> str:
-        """The one line that says what is wrong."""
-        assert self.out == ""
-        *messages, line = self.err.splitlines()
-        assert line.startswith("error: ")
-        assert not any(m.startswith(("Traceback", "error: ")) for m in messages)
-        return line.removeprefix("error: ")
-
-
-Call = Callable[..., Done]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process."""
-
-    def run(*words: object) -> Done:
-        capsys.readouterr()
-        status = exit_status(*words)
-        return Done(status, *capsys.readouterr())
-
-    return run
-
-
-def exit_status(*words: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in words])
-    return int(stop.value.code or 0)
+COMMANDS = ("train", "evaluate", "sample", "complete", "verify", "report", "models", "data", "recipes")
 
 
 @pytest.fixture(scope="module")

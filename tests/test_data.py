@@ -135,7 +135,7 @@ def test_describe_is_json_and_rebuilds_the_source(tmp_path):
     assert json.loads(json.dumps(told)) == told
     assert told["counts"] == {"train": 16, "valid": 2, "test": 2}
     assert (told["source"], told["shape"], told["levels"]) == (str(path), [3, 4, 6], 2)
-    assert told["options"] == {"size": [4, 6], "bits": 3, "binarize": "static", "skip_bad": False}
+    assert told["options"] == {"size": [4, 6], "bits": 3, "binarize": "static", "skip_bad": False, "given": None}
     assert rebuild(told["restore"]) == data.restore == Pictures(2)
 
 

@@ -6,15 +6,13 @@ import pytest
 import torch
 from scipy import stats
 
+from ancestral.distributions import Discrete, discretized_logistic, log_one_minus_exp
 from ancestral.likelihoods import (
     Bernoulli,
     Categorical,
-    Discrete,
     DiscretizedLogisticMixture,
     GaussianMixture,
     LogisticMixture,
-    discretized_logistic,
-    log_one_minus_exp,
 )
 
 BITS = [1, 5, 8, 12, 16]

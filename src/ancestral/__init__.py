@@ -50,6 +50,7 @@ _MODULES = {
     "model",
     "models",
     "objectives",
+    "recipes",
     "report",
     "testing",
     "training",

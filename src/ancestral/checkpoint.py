@@ -1,6 +1,6 @@
 """A model as a folder: `config.json` says how to build it, `model.safetensors` holds its weights.
 
-The constructor's arguments are the configuration, recursively: {"class": "Categorical", "arguments": {"levels": 17}}.
+The constructor's arguments are the configuration, recursively: {"class": "Bernoulli", "arguments": {}}, for instance.
 Loading builds classes of this library only and reads tensors and JSON only: it never unpickles, so that a file from
 elsewhere can do no harm. Every file is written to a temporary name and renamed, so that none is ever half-written.
 """
@@ -50,8 +50,8 @@ def describe(value: Any) -> Any:
     Raises:
         ValueError: an argument is neither such an object nor plain data.
 
-    >>> describe(likelihoods.Categorical(17))
-    {'class': 'Categorical', 'arguments': {'levels': 17}}
+    >>> describe(likelihoods.LogisticMixture(5))
+    {'class': 'LogisticMixture', 'arguments': {'components': 5}}
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -77,8 +77,8 @@ def build(description: Any) -> Any:
     Raises:
         ValueError: it names a class that is not one of this library, or arguments that the class does not take.
 
-    >>> build({"class": "Categorical", "arguments": {"levels": 17}})
-    Categorical(levels=17)
+    >>> build({"class": "LogisticMixture", "arguments": {"components": 5}})
+    LogisticMixture(components=5)
     """
     if isinstance(description, list):
         return tuple(build(item) for item in description)

@@ -75,7 +75,7 @@ class Map(Recorded, nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         if context.dim() != 4 or context.shape[1] != self.channels:
             raise ValueError(f"context must have shape (B, {self.channels}, h, w), got {tuple(context.shape)}")
-        return self.network(context)
+        return self.network(context.to(next(self.parameters()).dtype))
 
     def example(self, batch: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Return a random context, for checks."""

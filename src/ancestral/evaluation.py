@@ -1,7 +1,8 @@
 """How likely data is: nats and bits/dim with their standard errors, every example counted once.
 
 "nats" is -log p(x) of an example, averaged over the examples; bits/dim is nats / (D log 2) for D discrete variables.
-Continuous values have no bits: their nats are those of a density, in the units that the model is given.
+Continuous values have no bits: their nats are those of a density, in the units that the model is given. Of dequantized
+data the figures are those of its levels, which the density bounds: at most so many (see `data.dequantize`).
 """
 
 import math
@@ -103,16 +104,16 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     index, begin = data.limited(split, limit), time.perf_counter()
-    variables = math.prod(data.shape) if data.levels is not None else None
-    columns = per_example(partial(likelihoods, model, samples), model, data, split, index, batch_size)
+    variables = math.prod(data.shape) if data.discrete is not None else None
+    columns = per_example(partial(likelihoods, model, samples), model, data, split, index, batch_size) + data.log_cell
     alone, averaged, several = (estimate(column, variables) for column in columns.T)
     labelled, masks = isinstance(model.conditioner, OneHot), masks_of(model)
     return Evaluation(
         **asdict(alone),
         split=split,
         count=len(columns),
-        exact=model.exact,
-        given=given(model),
+        exact=model.exact and data.dequantized is None,
+        given=given(model, data),
         label_averaged=averaged if labelled else None,
         ensemble=several if masks > 1 else None,
         masks=masks if masks > 1 else None,
@@ -135,10 +136,12 @@ def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None) -
     return torch.stack([alone, averaged, ensemble(model, x, context, range(masks)) if masks > 1 else alone], 1)
 
 
-def given(model: Model) -> str | None:
+def given(model: Model, data: Data) -> str | None:
     """Return what the likelihood of a model is given beside x, in words."""
     if model.conditioner is None:
         return None
+    if data.given is not None:
+        return data.given.words
     return "the label" if isinstance(model.conditioner, OneHot) else "the context"
 
 
@@ -147,16 +150,18 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
     levels = model.likelihood.levels
     if levels != data.levels:
         has = "continuous values" if data.levels is None else f"{data.levels} levels"
+        has = has if data.dequantized is None else f"{data.dequantized} levels made continuous by noise"
         takes = "continuous values" if levels is None else f"{levels} levels"
         raise ValueError(f"data {data.name!r} has {has}, the model takes {takes} ({model.likelihood})")
     for split in splits:
-        x, labels = data.split(split).x, data.split(split).labels
+        x, labels = data.split(split).x[:1], data.split(split).labels
         if not len(x):
             raise ValueError(f"data {data.name!r} has no {split} examples")
-        if model.conditioner is not None:
+        if model.conditioner is not None and data.given is None:
             check_labels(model.conditioner, labels, f"the {split} part of data {data.name!r}")
-        context = None if model.conditioner is None or labels is None else labels[:1]
-        check_example(model, data.name, x[:1], context)
+        context = data.context(x, None if labels is None else labels[:1])
+        x = x if data.dequantized is None else data.batch(split, torch.tensor([0]))[0]
+        check_example(model, data.name, x, None if model.conditioner is None else context)
 
 
 def check_labels(conditioner: nn.Module, labels: Tensor | None, whose: str) -> None:
@@ -199,8 +204,8 @@ def per_example(
     share, training, values = index.tensor_split(processes())[rank()], model.training, []
     model.eval()
     for part in share.split(batch_size):
-        x, labels = data.batch(split, part)
-        context = None if model.conditioner is None or labels is None else labels.to(model.device)
+        x, context = data.batch(split, part)
+        context = None if model.conditioner is None or context is None else context.to(model.device)
         values.append(measure(x.to(model.device), context).cpu().double())
     model.train(training)
     return gathered(torch.cat(values))
@@ -267,9 +272,9 @@ def ensemble(model: Model, x: Tensor, context: Tensor | None = None, masks: Iter
 def baselines(data: Data, split: str = "test", index: Tensor | None = None) -> dict[str, dict[str, float | None]]:
     """Return nats and bits_per_dim of trivial models of a split, by name.
 
-    Of levels: "uniform"; "global histogram", one for all variables; "independent histogram", one for each; both from
-    the train part, with one added to every count. Of continuous values: "gaussian", with the mean and the full
-    covariance of the train part.
+    Of levels, under noise or not: "uniform"; "global histogram", one for all variables; "independent histogram", one
+    for each; both from the train part, with one added to every count. Of continuous values: "gaussian", with the mean
+    and the full covariance of the train part.
 
     Args:
         data: discrete or continuous.
@@ -278,9 +283,9 @@ def baselines(data: Data, split: str = "test", index: Tensor | None = None) -> d
     """
     x = data.split(split).x if index is None else data.split(split).x[index]
     train = data.split("train").x
-    if data.levels is None:
+    if data.discrete is None:
         return {"gaussian": figures(gaussian(train, x), None)} if len(train) > 1 else {}
-    levels, variables = data.levels, math.prod(data.shape)
+    levels, variables = data.discrete, math.prod(data.shape)
     found = {"uniform": variables * math.log(levels)}
     if len(train):
         found["global histogram"] = variables * histogram(train.flatten(), x.flatten(), levels)

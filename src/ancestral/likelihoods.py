@@ -3,18 +3,11 @@ r"""Likelihood heads: how the parameters that a network puts out become p(x_t | 
 A *likelihood* is a value: it says how many parameters a position needs (`features`), turns levels into network inputs
 (`scale`), gives the log-probability of a whole tensor at once (`log_probs`, the parallel pass), and the distributions
 of one position, channel after channel (`walk`). A *distribution* is one factor: `log_prob`, `log_pmf`, `cdf`, `draw`.
-
-Discretized mixtures are computed in units of levels, where bin edges are exact numbers, by the identity
-
-    sigma(b) - sigma(a) = sigma(b) sigma(-a) (1 - exp(-(b - a))),
-
-in which b - a is the bin width over the scale and is never the difference of two rounded numbers: at every depth from
-1 to 16 bits the probabilities add up to one and have gradients, with no special case for narrow or distant bins.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,181 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ancestral.distributions import (
+    GAUSSIAN,
+    LOGISTIC,
+    ContinuousMixture,
+    Discrete,
+    DiscretizedMixture,
+    Distribution,
+)
+
 MIN_LOG_SCALE = -7.0  # of 1701.05517, in units where the 256 levels span [-1, 1]
+MAX_LOG_SCALE = 12.0  # of densities: a network that is told a far value may ask for any, and a draw would be infinite
 MIN_LOG_BINS = MIN_LOG_SCALE + math.log(255 / 2)  # the same floor in bin widths: it holds at every bit depth
-RADIX = 16  # of the digits of a level, which a draw finds one after another: few values of the cdf for each
-
-
-class Distribution(ABC):
-    """p of one factor, for a batch: parameters and values have shape (B,)."""
-
-    @abstractmethod
-    def log_prob(self, v: Tensor) -> Tensor:
-        """Return log p(v) in nats (a log-density where the values are continuous), (B,)."""
-
-    @abstractmethod
-    def log_pmf(self) -> Tensor:
-        """Return the log-probabilities of all K levels, (B, K)."""
-
-    @abstractmethod
-    def cdf(self, v: Tensor) -> Tensor:
-        """Return P(value <= v). v is (B,), or (B, N) for N values each; the result has its shape."""
-
-    @abstractmethod
-    def draw(self, u: Tensor) -> Tensor:
-        """Return the value at which the cdf reaches u, for uniforms u (B,) in [0, 1)."""
-
-    def tempered(self, temperature: float) -> "Distribution":
-        """Return the distribution with pmf^(1/T), renormalised. T = 0 stands for the mode."""
-        if temperature == 1:
-            return self
-        if not temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, got {temperature}")
-        return Discrete(F.log_softmax(self.log_pmf() / max(temperature, 1e-6), -1))
-
-
-class Discrete(Distribution):
-    """A table of log-probabilities (B, K)."""
-
-    def __init__(self, log_pmf: Tensor) -> None:
-        self._log_pmf = log_pmf
-
-    def log_prob(self, v: Tensor) -> Tensor:
-        return self._log_pmf.gather(-1, v.long().unsqueeze(-1)).squeeze(-1)
-
-    def log_pmf(self) -> Tensor:
-        return self._log_pmf
-
-    def cdf(self, v: Tensor) -> Tensor:
-        cumulative = F.pad(self._log_pmf.exp().cumsum(-1), (1, 0))
-        index = columns(v).squeeze(-1).long().clamp(-1, self._log_pmf.shape[-1] - 1) + 1
-        return cumulative.gather(-1, index).view(v.shape)
-
-    def draw(self, u: Tensor) -> Tensor:
-        cumulative = self._log_pmf.double().exp().cumsum(-1)
-        # u times the total: a level of probability zero is never drawn, whatever the rounding of the sum
-        return (cumulative <= (u.double() * cumulative[..., -1]).unsqueeze(-1)).sum(-1)
-
-
-class DiscretizedMixture(Distribution):
-    """A mixture of K logistics over levels (B, K), whose mass beyond both ends belongs to the outer levels."""
-
-    def __init__(self, log_weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> None:
-        self.log_weights, self.means, self.log_scales, self.levels = log_weights, means, log_scales, levels
-
-    def log_prob(self, v: Tensor) -> Tensor:
-        return torch.logsumexp(self.log_joint(v), -1)
-
-    def log_joint(self, v: Tensor) -> Tensor:
-        return self.log_weights + discretized_logistic(v.unsqueeze(-1), self.means, self.log_scales, self.levels)
-
-    def log_pmf(self) -> Tensor:
-        level = torch.arange(self.levels, device=self.means.device)[:, None]
-        means, log_scales = self.means.unsqueeze(-2), self.log_scales.unsqueeze(-2)  # (B, 1, K)
-        component = discretized_logistic(level, means, log_scales, self.levels)
-        return torch.logsumexp(self.log_weights.unsqueeze(-2) + component, -1)
-
-    def cdf(self, v: Tensor) -> Tensor:
-        below = self.below(columns(v).squeeze(-1) + 0.5, *self.scaled()).view(v.shape)
-        return torch.where(v < 0, 0, torch.where(v >= self.levels - 1, 1, below))
-
-    def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return means and inverse scales (B, 1, K) and weights (B, K, 1).
-
-        In float64, with weights that add up to one: a cdf that falls short of one would draw the top level.
-        """
-        weights = torch.softmax(self.log_weights.double(), -1).unsqueeze(-1)
-        return self.means.double().unsqueeze(-2), torch.exp(-self.log_scales.double()).unsqueeze(-2), weights
-
-    def below(self, edges: Tensor, means: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
-        """Return the mass of the logistics below edges (B, N)."""
-        return torch.matmul(torch.sigmoid((edges.unsqueeze(-1) - means) * inverse), weights).squeeze(-1)
-
-    def draw(self, u: Tensor) -> Tensor:
-        low, span, scaled = torch.zeros_like(u, dtype=torch.double).unsqueeze(-1), 1, self.scaled()
-        while span < self.levels:
-            span *= RADIX
-        while span > 1:  # the digits of the level, the highest first
-            top, span = span, span // RADIX
-            edges = low + torch.arange(span - 0.5, top - 0.5, span, dtype=low.dtype, device=low.device)
-            low = low.add((self.below(edges, *scaled) <= u.unsqueeze(-1)).sum(-1, keepdim=True), alpha=span)
-        return low.squeeze(-1).clamp(max=self.levels - 1).long()
-
-
-class ContinuousMixture(Distribution):
-    """A mixture of K densities of one location-scale family; log_density and cumulative are those at scale one."""
-
-    def __init__(self, family: "Family", log_weights: Tensor, means: Tensor, log_scales: Tensor) -> None:
-        self.family = family
-        self.log_weights, self.means, self.log_scales = log_weights, means, log_scales
-
-    def log_prob(self, v: Tensor) -> Tensor:
-        return torch.logsumexp(self.log_joint(v), -1)
-
-    def log_joint(self, v: Tensor) -> Tensor:
-        return self.log_weights + location_scale(self.family, v.unsqueeze(-1), self.means, self.log_scales)
-
-    def log_pmf(self) -> Tensor:
-        raise ValueError("a continuous distribution has no log_pmf; use log_prob")
-
-    def cdf(self, v: Tensor) -> Tensor:
-        z = (columns(v) - self.means.unsqueeze(-2)) * torch.exp(-self.log_scales.unsqueeze(-2))
-        return (self.family.cumulative(z) * self.log_weights.unsqueeze(-2).exp()).sum(-1).view(v.shape)
-
-    def draw(self, u: Tensor) -> Tensor:
-        u = u.double()
-        at_scale_one = self.family.quantile(u.clamp(1e-12, 1 - 1e-12))[:, None]
-        quantiles = self.means + at_scale_one * torch.exp(self.log_scales)  # a mixture's lies between its components'
-        low, high = quantiles.amin(-1), quantiles.amax(-1)
-        steps = torch.linspace(0, 1, 65, device=u.device, dtype=u.dtype)
-        for _ in range(7):  # 64 ** 7 parts: below the rounding of a double
-            grid = low[:, None] + (high - low)[:, None] * steps
-            part = (self.cdf(grid) <= u[:, None]).sum(-1).clamp(1, 64)
-            low, high = (grid.gather(1, part[:, None] + shift).squeeze(1) for shift in (-1, 0))
-        return ((low + high) / 2).to(self.means.dtype)
-
-    def tempered(self, temperature: float) -> Distribution:
-        if temperature != 1:
-            raise ValueError(f"temperature must be 1 for a continuous likelihood, got {temperature}")
-        return self
-
-
-def columns(v: Tensor) -> Tensor:
-    """Return values (B,) or (B, N) as (B, N, 1), to be met by components (B, 1, K)."""
-    return v.unsqueeze(-1) if v.dim() == 2 else v[:, None, None]
-
-
-def discretized_logistic(v: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
-    """Return log P(level v) of logistics whose means and scales are in units of levels; shapes broadcast."""
-    inverse = torch.exp(-log_scales)
-    centred = v - means
-    log_below = F.logsigmoid((centred + 0.5) * inverse)  # of the upper edge
-    log_above = F.logsigmoid((0.5 - centred) * inverse)  # of the lower edge
-    inside = log_below + log_above + log_one_minus_exp(-log_scales)
-    return torch.where(v <= 0, log_below, torch.where(v >= levels - 1, log_above, inside))
-
-
-def log_one_minus_exp(log_d: Tensor) -> Tensor:
-    """Return log(1 - exp(-d)) from log d, with finite values and gradients however small or large d is."""
-    d, series = torch.exp(log_d.clamp(min=-5)), torch.exp(log_d.clamp(max=-5))
-    return torch.where(log_d < -5, log_d - series / 2 + series.square() / 24, torch.log(-torch.expm1(-d)))
-
-
-class Family(NamedTuple):
-    """A location-scale family of densities, at location zero and scale one."""
-
-    log_density: Callable[[Tensor], Tensor]
-    cumulative: Callable[[Tensor], Tensor]
-    quantile: Callable[[Tensor], Tensor]
-
-
-LOGISTIC = Family(lambda z: F.logsigmoid(z) + F.logsigmoid(-z), torch.sigmoid, torch.logit)
-GAUSSIAN = Family(lambda z: -z.square() / 2 - math.log(2 * math.pi) / 2, torch.special.ndtr, torch.special.ndtri)
-
-
-def location_scale(family: Family, v: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-    """Return the log-density of v under every component; shapes broadcast."""
-    return family.log_density((v - means) * torch.exp(-log_scales)) - log_scales
 
 
 Channels = Generator[Distribution, Tensor, Tensor]
@@ -362,7 +192,7 @@ class Mixture(ABC):
     def in_units(self, p: Components) -> Components:
         """Return means, scales and coefficients in units of levels, if any; the floor of the scale is tied to them."""
         if self.levels is None:
-            return p._replace(log_scales=p.log_scales.clamp(min=MIN_LOG_SCALE))
+            return p._replace(log_scales=p.log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE))
         half = (self.levels - 1) / 2
         log_scales = (p.log_scales + math.log(half)).clamp(min=MIN_LOG_BINS)
         return Components(p.logits, p.means * half + half, log_scales, p.coefficients * half)
@@ -423,7 +253,7 @@ class DiscretizedLogisticMixture(Mixture):
 
 @dataclass(frozen=True)
 class LogisticMixture(Mixture):
-    """Logistic densities, for continuous values; log-scales have the floor of `MIN_LOG_SCALE`."""
+    """Logistic densities, for continuous values; log-scales lie between `MIN_LOG_SCALE` and `MAX_LOG_SCALE`."""
 
     components: int = 10
     levels = None
@@ -434,7 +264,7 @@ class LogisticMixture(Mixture):
 
 @dataclass(frozen=True)
 class GaussianMixture(Mixture):
-    """Gaussian densities, for continuous values; log-scales have the floor of `MIN_LOG_SCALE`."""
+    """Gaussian densities, for continuous values; log-scales lie between `MIN_LOG_SCALE` and `MAX_LOG_SCALE`."""
 
     components: int = 10
     levels = None

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, load, read_config
-from ancestral.conditioning import OneHot
-from ancestral.data import BINARIZE, Data, Restore, Split, rebuild
+from ancestral.conditioning import Map, OneHot
+from ancestral.data import BINARIZE, GIVEN, Data, Given, Restore, Split, rebuild
 from ancestral.data import load as load_data
 from ancestral.data.restore import Pictures, Table
 from ancestral.model import Model
@@ -68,6 +68,12 @@ class Run(NamedTuple):
         return restore(x)
 
     @property
+    def given(self) -> Given | None:
+        """What makes of a picture the map that the model is conditioned on, None where it is not on one."""
+        name = self.config["data"]["options"].get("given")
+        return GIVEN[name] if name is not None and isinstance(self.model.conditioner, Map) else None
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes that the model is conditioned on, None where it is not.
 
@@ -75,7 +81,7 @@ class Run(NamedTuple):
             ValueError: the model is conditioned on something else, which a command line cannot name.
         """
         conditioner = self.model.conditioner
-        if conditioner is None:
+        if conditioner is None or self.given is not None:
             return None
         if not isinstance(conditioner, OneHot):
             kind = type(conditioner).__name__
@@ -92,6 +98,8 @@ class Run(NamedTuple):
             ValueError: the model has no classes, or none of that name.
         """
         names = self.classes
+        if self.given is not None:
+            raise ValueError(f"--context {word}: the model of {self.folder} is given {self.given.words}; leave it out")
         if names is None:
             raise ValueError(f"--context {word}: the model of {self.folder} is unconditional; leave it out")
         if word in names:
@@ -101,6 +109,21 @@ class Run(NamedTuple):
         near = [] if word.isdecimal() else get_close_matches(word, names, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"--context {word}: no such class{hint}; there are {listed(names)}")
+
+    def told(self, context: Tensor | None) -> Tensor | None:
+        """Return the context of examples of the run's data where the model takes one, else None.
+
+        Raises:
+            ValueError: it takes something else, as `classes` says.
+        """
+        return context if self.given is not None or self.classes is not None else None
+
+    def some_context(self, n: int) -> Tensor | None:
+        """Return some context for n examples, made without data: the classes in turn, or random maps; None for none."""
+        if self.given is not None:
+            example = self.model.conditioner.example  # type: ignore[union-attr]
+            return example(n, self.model.shape, torch.Generator().manual_seed(0))  # type: ignore[operator]
+        return None if self.classes is None else torch.arange(n) % len(self.classes)
 
     def data(self, source: str | None = None) -> Data:
         """Return the data that the run was trained on, or another source read with the same options.
@@ -148,6 +171,7 @@ def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
     if isinstance(options.get("size"), list):
         options["size"] = tuple(options["size"])
     options["binarize"] = BINARIZE[options["binarize"]] if options.get("binarize") else None
+    options["given"] = GIVEN[options["given"]] if options.get("given") else None
     data = load_data(source or recorded["source"], seed=recorded["seed"], **options)
     return replace(data, name=source or source_of(recorded))
 
@@ -174,7 +198,7 @@ def fitted(data: Data, run: Run) -> Data:
     recorded = run.config["data"]
     for what, theirs, ours in (
         ("examples of shape", list(data.shape), list(recorded["shape"])),
-        ("levels", data.levels or "continuous", recorded["levels"] or "continuous"),
+        ("levels", data.discrete or "continuous", recorded["levels"] or recorded.get("dequantized") or "continuous"),
     ):
         if theirs != ours:
             raise ValueError(f"{data.name} has {what} {theirs}, the run was trained on {ours} ({run.source})")

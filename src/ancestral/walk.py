@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ancestral.causal import Cursor
 from ancestral.causal.cursor import by_column
-from ancestral.likelihoods import Channels, Distribution, Likelihood
+from ancestral.distributions import Distribution
+from ancestral.likelihoods import Channels, Likelihood
 
 
 class Factor(NamedTuple):

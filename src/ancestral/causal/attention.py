@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ancestral.causal.cursor import Cursor
 
 EMPTY = -1e4  # logit of the empty slot: nothing beside any other, everything where there is no other; fits in 16 bits
-AT_ONCE = 2**22  # logits computed at once in a parallel pass
+AT_ONCE = 2**24  # logits computed at once in a parallel pass: 64 MiB, which malloc maps and gives back whole
+MORE = 1.25  # the most that is in use at a time, as measured, over what is kept
 
 
 class Step(NamedTuple):
@@ -87,9 +88,9 @@ def one_step_late(layer: nn.Module, x: Tensor, cursor: Cursor | None = None) -> 
     return F.pad(sequence, (0, 0, 1, 0))[:, :-1].unflatten(1, x.shape[2:]).movedim(-1, 1)
 
 
-def check_attention(positions: int, needed: int, device: torch.device) -> None:
-    """Raise ValueError where attention over so many positions needs more bytes than there are."""
-    free = free_memory(device)
+def check_attention(positions: int, kept: int, device: torch.device) -> None:
+    """Raise ValueError where attention over so many positions, which keeps so many bytes, needs more than there are."""
+    needed, free = kept * MORE, free_memory(device)
     if needed > free:
         raise ValueError(
             f"x is too large: attention over {positions} positions needs about {needed / 2**30:.1f} GiB for this "

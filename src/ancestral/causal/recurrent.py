@@ -141,12 +141,12 @@ def with_conditions(
     if conditions is None:
         return [side_by_side(gates, other, groups) for gates, other in given]
     return [
-        side_by_side(gates + by_column(condition), other, groups)
+        side_by_side(gates + columns_first(condition), other, groups)
         for (gates, other), condition in zip(given, conditions, strict=True)
     ]
 
 
-def by_column(row: Tensor) -> Tensor:
+def columns_first(row: Tensor) -> Tensor:
     """Lay features (B, C, 1, W) of a row with the columns outermost: (W, B, C)."""
     return row.squeeze(2).permute(2, 0, 1)
 
@@ -341,7 +341,7 @@ def states_leftwards(
     )
     if conditions is not None:  # of the row above, as its inputs are
         rows = cursor.with_rows_above(directions[0], torch.cat(list(conditions), 1), 1)[:, :, :1]
-        z = z + by_column(rows).unflatten(2, (len(layers), -1)).permute(2, 0, 1, 3)
+        z = z + columns_first(rows).unflatten(2, (len(layers), -1)).permute(2, 0, 1, 3)
     right = torch.stack([first for first, _ in parts])
     h, c = (torch.stack([getattr(d, name) for d in directions])[:, None] for name in ("h0", "c0"))
     h, c = h.expand(-1, x.shape[2], -1), c.expand(-1, x.shape[2], -1)

@@ -17,6 +17,7 @@ from ancestral import __version__
 from ancestral.cli.console import Answer, Debug, command_of, note, status_of
 
 if TYPE_CHECKING:
+    from ancestral.runs import Run
     from ancestral.training import Summary
 
 __all__ = ["app", "main"]
@@ -69,6 +70,7 @@ def train(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="One of `ancestral models`.")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Further values after --set.")] = None,
     *,
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="One of `ancestral recipes`, for MODEL.")] = None,
     data: Source = None,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
     settings: Settings = None,
@@ -78,6 +80,10 @@ def train(
     size: Annotated[int | None, at_least_one("Bring pictures to N x N.")] = None,
     bits: Annotated[int | None, at_least_one("Keep the top N bits of every level.")] = None,
     binarize: Annotated[Literal["static", "dynamic", "threshold"] | None, typer.Option(help="Make 2 levels.")] = None,
+    given: Annotated[
+        Literal["grey", "small"] | None, typer.Option(help="What the model is given of each picture, to add the rest.")
+    ] = None,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that cannot be read.")] = False,
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
@@ -86,14 +92,16 @@ def train(
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of all random numbers; 0 by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as it was begun.")] = False,
 ) -> Answer:
-    """Train MODEL on data and write a run folder.
+    """Train MODEL on data and write a run folder, or follow a recipe, of which every option can be changed.
 
-    Data with labels makes the model class-conditional; --set classes=null makes it unconditional.
+    Data with labels makes the model class-conditional; --set classes=null makes it unconditional. With --given grey it
+    learns to colour pictures, with --given small to bring back what is lost at a quarter of their size.
     """
-    settings = [*(settings or []), *(more or [])]
+    settings, model = all_settings(settings, model, more)
     length: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    check_usage(length, model, data, resume)
+    check_usage(length, model, recipe, data, resume)
     from ancestral import training
+    from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_named, training_by
     from ancestral.cli.settings import begun, resumed
     from ancestral.report.words import data_line, model_line
     from ancestral.runs import device_named
@@ -101,24 +109,42 @@ def train(
 
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
-    options = {"size": size, "bits": bits, "binarize": binarize, "skip_bad": skip_bad}
+    options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
+    options["skip_bad"] = skip_bad
+    length |= {"batch_size": batch_size, "lr": lr, "precision": precision}
+    config: dict[str, Any] = {}
+    if resume and recipe is not None:
+        check_recipe_of(out, recipe)
     if resume:
         start = resumed(out, model, data, settings, options)
+    elif recipe is not None:
+        start = begun_by(recipe, data, settings, options, seed or 0)
+        length = training_by(recipe, length)
+        config = {"recipe": {"name": recipe, **recipe_named(recipe).to_json()}}
     else:
         start = begun(str(model), str(data), settings, options, seed or 0)
     note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
     note(f"model  {model_line(start.name, start.model)}")
-    length |= {"batch_size": batch_size, "lr": lr, "precision": precision, "device": device}
-    return trained(out, training.train(start.model, start.data, out, **length, seed=seed, resume=resume))
+    length |= {"device": device, "seed": seed, "resume": resume, "config": config}
+    return trained(out, training.train(start.model, start.data, out, **length))
 
 
-def check_usage(length: dict[str, Any], model: str | None, data: str | None, resume: bool) -> None:
+def all_settings(settings: list[str] | None, model: str | None, more: list[str] | None) -> tuple[list[str], str | None]:
+    """Return all NAME=VALUE that follow --set, and MODEL: a second value after --set stands where MODEL does."""
+    if model is not None and "=" in model:
+        more, model = [model, *(more or [])], None
+    return [*(settings or []), *(more or [])], model
+
+
+def check_usage(length: dict[str, Any], model: str | None, recipe: str | None, data: str | None, resume: bool) -> None:
     """Raise the error of wrong usage where options of `train` exclude or need each other."""
     given = [f"--{name}" for name, value in length.items() if value is not None]
     if len(given) > 1:
         raise typer.BadParameter(f"{' and '.join(given)} are given; give one of them")
-    if not resume and (model is None or data is None):
-        missing = "MODEL" if model is None else "--data SOURCE"
+    if model is not None and recipe is not None:
+        raise typer.BadParameter(f"MODEL ({model}) and --recipe {recipe} are given; give one of them")
+    if not resume and recipe is None and (model is None or data is None):
+        missing = "MODEL (or --recipe NAME)" if model is None else "--data SOURCE"
         raise typer.BadParameter(f"{missing} is missing: ancestral train MODEL --data SOURCE --out RUN")
 
 
@@ -163,17 +189,29 @@ def sample(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A picture .png, arrays .npz or .npy, a table .csv.")],
     n: Count = 64,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option("--input", metavar="IMAGE", help="What the model is given; by default of the test part."),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Further pictures after --input.")] = None,
     context: Context = None,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, help="Of each factor; 0 takes the mode.")] = 1.0,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> Answer:
-    """Draw samples; of a class-conditional model a row for each class, or of one class."""
+    """Draw samples; of a class-conditional model a row for each class, or of one class.
+
+    Of a model that is given pictures (train --given) a row for each: what was given, samples, the original if known.
+    """
     from ancestral.report.draws import check_out, drawn, labels_for, save_draws
+    from ancestral.report.giving import check_giving
     from ancestral.runs import listed, open_run
 
-    opened = open_run(run, device)
+    opened, files = open_run(run, device), [*(pictures or []), *(more or [])]
     check_out(out, opened.restore)
+    check_giving(opened, files, context)
+    if opened.given is not None:
+        return sampled(opened, files, out, n, temperature, seed)
     labels = labels_for(opened, n, context)
     x, seconds = timed(lambda: drawn(opened, n, labels, temperature, seed))
     save_draws(opened, x, labels, out)
@@ -182,6 +220,20 @@ def sample(
     settings = {"n": n, "labels": named, "seed": seed, "temperature": temperature}
     result = {"written": str(out), **settings, "seconds": seconds}
     return Answer(result, [f"{n} samples{classes} in {seconds:.2g} s: {out}"])
+
+
+def sampled(run: "Run", files: list[Path], out: Path, n: int, temperature: float, seed: int) -> Answer:
+    """Draw and write samples of a run whose model is given pictures."""
+    from ancestral.report.giving import from_files, from_test, given_samples, save_given
+
+    giving = from_files(run, files, n) if files else from_test(run, run.data(), n, seed)
+    x, seconds = timed(lambda: given_samples(run, giving, temperature, seed))
+    save_given(run, giving, x, out)
+    settings = {"n": n, "given": run.config["data"]["options"]["given"], "seed": seed, "temperature": temperature}
+    result = {"written": str(out), **settings, "pictures": len(giving.pictures), "seconds": seconds}
+    columns = "columns: what was given, samples, the original where it is known"
+    line = f"{n} samples given {len(giving.pictures)} pictures in {seconds:.2g} s: {out}"
+    return Answer(result, [line, *([columns] if out.suffix.lower() == ".png" else [])])
 
 
 @command
@@ -279,6 +331,22 @@ def data() -> Answer:
     from ancestral.data import SOURCES
 
     return Answer(dict(SOURCES), [[("source", "what it is"), *SOURCES]])
+
+
+@command
+def recipes() -> Answer:
+    """List the recipes: the papers' models, sizes and data, and the number that was reported of each."""
+    from ancestral.recipes import RECIPES
+
+    found = {name: recipe() for name, recipe in RECIPES.items()}
+    counts = {name: recipe.parameters() for name, recipe in found.items()}
+    result = {name: {**recipe.to_json(), "parameters": counts[name]} for name, recipe in found.items()}
+    rows = [
+        (name, recipe.data.name, recipe.model, f"{counts[name]:,}", str(recipe.expected), recipe.expected.source)
+        for name, recipe in found.items()
+    ]
+    text = [("recipe", "data", "model", "parameters", "reported", "by"), *rows]
+    return Answer(result, [text, "", "follow one: ancestral train --recipe NAME --data FILE --out RUN"])
 
 
 def timed(compute: Callable[[], Any]) -> tuple[Any, float]:

@@ -7,6 +7,7 @@ name, with arguments in parentheses if need be. Nothing is ever evaluated, and l
 import ast
 import inspect
 import types
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 import torch
 
 from ancestral.checkpoint import build
-from ancestral.data import BINARIZE, Data, load
+from ancestral.conditioning import Map
+from ancestral.data import BINARIZE, GIVEN, Data, load
 from ancestral.likelihoods import (
     Bernoulli,
     Categorical,
@@ -35,6 +37,7 @@ __all__ = [
     "begun",
     "build_model",
     "default_likelihood",
+    "differing",
     "model_named",
     "nearest",
     "resumed",
@@ -62,21 +65,30 @@ class Start(NamedTuple):
     data: Data
 
 
-def begun(name: str, source: str, settings: list[str], options: dict[str, Any], seed: int) -> Start:
+def begun(
+    name: str,
+    source: str,
+    settings: list[str],
+    options: dict[str, Any],
+    seed: int,
+    arguments: Callable[[Data], dict[str, Any]] = lambda data: {},
+) -> Start:
     """Return what a new run starts from.
 
     Args:
         name: of the model.
         source: of the data.
         settings: `name=value` of the model.
-        options: size, bits, binarize (its name) and skip_bad, of the data.
+        options: size, bits, binarize and given (their names), dequantize and skip_bad, of the data.
         seed: of everything random: made splits, binarization, first weights, training.
+        arguments: of the model, where the settings say nothing else, from the data.
     """
     model_named(name)  # an unknown model is said before the data is read
     binarize = BINARIZE[options["binarize"]] if options["binarize"] else None
-    data = load(source, seed=seed, **options | {"binarize": binarize})
+    given = GIVEN[options["given"]] if options["given"] else None
+    data = load(source, seed=seed, **options | {"binarize": binarize, "given": given})
     torch.manual_seed(seed)
-    return Start(name, build_model(name, data, settings), data)
+    return Start(name, build_model(name, data, settings, arguments(data)), data)
 
 
 def resumed(out: Path, name: str | None, source: str | None, settings: list[str], options: dict[str, Any]) -> Start:
@@ -90,9 +102,10 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
     model, data = build(config["model"]), recorded_data(config, source)
     if source is not None and fingerprint(data) != config["data"].get("fingerprint"):
         raise ValueError(differing(f"--data {source}", source_of(config["data"]), out))
-    before, again = {"MODEL": registered(model)}, {"MODEL": name}
+    before: dict[str, Any] = {"MODEL": registered(model)}
+    again: dict[str, Any] = {"MODEL": name}
     for key, value in options.items():
-        before[f"--{key}"], again[f"--{key}"] = data.options[key], value or None
+        before[f"--{key}"], again[f"--{key}"] = data.options.get(key), value or None
     for what, value in again.items():
         if value is not None and value != before[what]:
             raise ValueError(differing(f"{what} {value}", before[what], out))
@@ -108,10 +121,11 @@ def differing(now: str, before: Any, out: Path) -> str:
     return f"{now}: the run in {out} has {before}; leave it out, or begin another run"
 
 
-def build_model(name: str, data: Data, settings: list[str]) -> Model:
-    """Return a new model of the data: `name=value` settings first, then what the data says, then the defaults.
+def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[str, Any] | None = None) -> Model:
+    """Return a new model of the data: settings first, then the arguments, then what the data says, then the defaults.
 
-    Data with labels makes the model class-conditional, unless `classes=null` is among the settings.
+    Data with labels makes the model class-conditional, unless `classes=null` is among the settings; data with maps in
+    their place conditions it on these.
 
     Raises:
         ValueError: an unknown model, argument or likelihood (the nearest name is said), or a value that does not fit.
@@ -119,12 +133,27 @@ def build_model(name: str, data: Data, settings: list[str]) -> Model:
     kind = model_named(name)
     hints = arguments_of(kind)
     given: dict[str, Any] = {"likelihood": default_likelihood(kind, data)}
-    if data.classes is not None and "classes" in hints:
+    if data.given is not None:
+        given["conditioner"] = map_of(kind, name, data)
+    elif data.classes is not None and "classes" in hints:
         given["classes"] = len(data.classes)
+    given |= arguments or {}
     for setting in settings:
         key, value = parsed(setting, name, hints, data)
         given[key] = value
+    if data.given is not None and given.get("classes") is not None:
+        raise ValueError(
+            f"--set classes={given['classes']}: the model is given {data.given.words}; leave one of them out"
+        )
     return kind(shape=data.shape, **given)
+
+
+def map_of(kind: type[Model], name: str, data: Data) -> Map:
+    """Return what conditions a model on the maps of the data; raise ValueError where it takes none."""
+    if issubclass(kind, MADE) or "conditioner" not in inspect.signature(kind).parameters:
+        raise ValueError(f"--given {data.options['given']}: {name} takes no maps; gated-pixelcnn would do")
+    assert data.given is not None
+    return Map(channels=data.given.channels(data.shape[0]), upsample=data.given.factor)
 
 
 def model_named(name: str) -> type[Model]:
@@ -147,13 +176,14 @@ def arguments_of(kind: type[Model]) -> dict[str, Any]:
 def default_likelihood(kind: type[Model], data: Data) -> Likelihood:
     """Return a likelihood that suits the data.
 
-    Continuous values get a mixture of Gaussians, two levels a Bernoulli. More levels get a softmax where they are few
-    or have no order (a table), and where a pixel is grey; else a mixture of discretized logistics, as for RGB, and for
-    the pictures of a MADE, whose softmax would need one input for every level of every pixel.
+    Continuous values get a mixture of Gaussians, or of logistics where they are dequantized levels; two levels a
+    Bernoulli. More levels get a softmax where they are few or have no order (a table), and where a pixel is grey; else
+    a mixture of discretized logistics, as for RGB, and for the pictures of a MADE, whose softmax would need one input
+    for every level of every pixel.
     """
     levels, shape = data.levels, data.shape
     if levels is None:
-        return GaussianMixture()
+        return GaussianMixture() if data.dequantized is None else LogisticMixture()
     if levels == 2:
         return Bernoulli()
     one_softmax = len(shape) == 1 or (shape[0] == 1 and not issubclass(kind, MADE))
@@ -256,18 +286,24 @@ def suited(kind: type[Likelihood], arguments: dict[str, Any], data: Data) -> Lik
     if "levels" in parameters and data.levels is not None:
         arguments = {"levels": data.levels} | arguments
     if "levels" in parameters and "levels" not in arguments:
-        raise ValueError(f"likelihood {kind.__name__} is for levels, got continuous data: {example(data)} would do")
+        raise ValueError(f"likelihood {kind.__name__} is for levels, got {kind_of(data)}: {example(data)} would do")
     likelihood = kind(**arguments)
     if likelihood.levels != data.levels:
-        got = "continuous data" if data.levels is None else f"{data.levels} levels"
-        raise ValueError(f"likelihood {kind.__name__} does not fit {got}: {example(data)} would do")
+        raise ValueError(f"likelihood {kind.__name__} does not fit {kind_of(data)}: {example(data)} would do")
     return likelihood
+
+
+def kind_of(data: Data) -> str:
+    """Return what the values of data are, in words."""
+    if data.dequantized is not None:
+        return "levels that --dequantize made continuous"
+    return "continuous data" if data.levels is None else f"{data.levels} levels"
 
 
 def example(data: Data) -> str:
     """Return a likelihood that fits the data, as a user would type it."""
     if data.levels is None:
-        return "GaussianMixture(components=5)"
+        return f"{'Gaussian' if data.dequantized is None else 'Logistic'}Mixture(components=5)"
     if data.levels == 2:
         return "Bernoulli"
     return "Categorical" if data.levels <= MOST_LEVELS else "DiscretizedLogisticMixture(components=5)"

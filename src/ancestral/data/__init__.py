@@ -6,7 +6,22 @@ model scales them. `load` reads one, `Data` is what comes out, and `Data.restore
 
 from .binarize import BINARIZE, Binarize
 from .dataset import Data, Split
+from .given import GIVEN, Given, as_context
 from .restore import Restore, grid, rebuild, record
 from .sources import SOURCES, load
 
-__all__ = ["BINARIZE", "SOURCES", "Binarize", "Data", "Restore", "Split", "grid", "load", "rebuild", "record"]
+__all__ = [
+    "BINARIZE",
+    "GIVEN",
+    "SOURCES",
+    "Binarize",
+    "Data",
+    "Given",
+    "Restore",
+    "Split",
+    "as_context",
+    "grid",
+    "load",
+    "rebuild",
+    "record",
+]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from .binarize import Binarize
+from .dequantize import dequantized, log_cell, uniforms
+from .given import Given, as_context
 from .restore import Restore, record
 
 __all__ = ["SPLITS", "Data", "Split"]
@@ -38,16 +40,18 @@ class Data:
     Args:
         name: the source, as the user typed it.
         shape: one example: (C, H, W), (C, T) or (D,).
-        levels: K, or None for continuous data.
+        levels: K, or None for continuous data, which dequantized data is too.
         classes: the names of the labels, or None without labels.
         splits: "train", "valid" and "test"; train may be empty where a source is there to be evaluated on.
         notes: sentences for the user and the report.
         restore: turns levels into what a user opens.
-        options: what `load` was asked for (size, bits, binarize, skip_bad), as JSON.
+        options: what `load` was asked for (size, bits, binarize, skip_bad, given), as JSON.
         seed: of the splits that had to be made and of binarization.
         binarize: how grey levels become black and white, or None.
         grey: (x, K) before binarization, of the splits that are drawn anew in every epoch.
         path: of the file or folder, absolute; None where there is none.
+        given: makes of an example what a model is given of it, instead of its label; None for the label.
+        dequantized: K of the levels that the splits hold and to which every batch adds noise, or None.
     """
 
     name: str
@@ -62,7 +66,19 @@ class Data:
     binarize: Binarize | None = None
     grey: dict[str, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
     path: str | None = None
+    given: Given | None = None
+    dequantized: int | None = None
     _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def discrete(self) -> int | None:
+        """K of the levels that there are, under noise or not; None of continuous data."""
+        return self.levels or self.dequantized
+
+    @property
+    def log_cell(self) -> float:
+        """What is added to log p of an example to bound log P of its levels, nats: 0 but for dequantized data."""
+        return 0.0 if self.dequantized is None else log_cell(self.shape, self.dequantized)
 
     def split(self, name: str) -> Split:
         """Return a split by its name.
@@ -75,22 +91,34 @@ class Data:
         return self.splits[name]
 
     def batch(self, split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Return the examples `index` of a split, as stored, and their labels.
+        """Return the examples `index` of a split, as a model takes them, and their context: of `given`, or labels.
 
-        Dynamic binarization draws here. A draw is a function of (seed, split, epoch) and of the example alone: it is
-        the same in every process, in whatever batches the examples come, and after a training run was resumed.
+        Dynamic binarization and dequantization draw here. A draw is a function of (seed, split, epoch) and of the
+        example alone: it is the same in every process, in whatever batches the examples come, and after a training run
+        was resumed.
 
         Args:
             split: "train", "valid" or "test".
             index: (B,) int64.
-            epoch: how often the split was seen before; only dynamic binarization of the train part depends on it.
+            epoch: how often the split was seen before; only what is drawn for the train part depends on it.
 
         Returns:
-            x (B, *shape) and labels (B,) int64 or None.
+            x (B, *shape), and float32 maps (B, c, h, w), labels (B,) int64, or None.
         """
         part = self.split(split)
-        x = self._epoch(split, epoch) if split in self.grey else part.x
-        return x[index], None if part.labels is None else part.labels[index]
+        x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
+        labels = None if part.labels is None else part.labels[index]
+        if self.dequantized is not None:
+            drawn = epoch if split == "train" else 0
+            u = uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)
+            return dequantized(x, self.dequantized, u), labels
+        return x, self.context(x, labels)
+
+    def context(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return what a model is given of examples x (B, *shape): maps (B, c, h, w), or their labels."""
+        if self.given is None or self.levels is None:
+            return labels
+        return as_context(self.given(x), self.levels)
 
     def _epoch(self, split: str, epoch: int) -> Tensor:
         """Return a split as drawn for one epoch; the last one drawn is kept."""
@@ -123,6 +151,7 @@ class Data:
             "seed": self.seed,
             "shape": list(self.shape),
             "levels": self.levels,
+            "dequantized": self.dequantized,
             "classes": None if self.classes is None else list(self.classes),
             "counts": {name: len(part) for name, part in self.splits.items()},
             "notes": list(self.notes),

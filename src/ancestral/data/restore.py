@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ancestral.files import replacing
+
+from .dequantize import quantized
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,13 +34,17 @@ class Pictures:
     Args:
         levels: K. Up to 256 levels become 8-bit pictures, more become 16-bit ones where they are grey; 16-bit RGB
             pictures do not exist in Pillow, so those are shown in 8 bits (`save` to .npz keeps every level).
+        dequantized: whether values are of dequantized data: floats, of which pictures show the levels below the noise.
     """
 
     levels: int
+    dequantized: bool = False
 
     def __call__(self, x: Tensor) -> "list[Image.Image]":
         """Return the pictures of levels `x`, (N, 1 or 3, H, W) of any dtype."""
         from PIL import Image
+
+        x = quantized(x, self.levels) if self.dequantized else x
 
         deep = self.levels > 256 and x.shape[1] == 1
         white, kind = (65535, np.uint16) if deep else (255, np.uint8)
@@ -45,8 +52,9 @@ class Pictures:
         return [Image.fromarray(p[0] if len(p) == 1 else np.ascontiguousarray(p.transpose(1, 2, 0))) for p in shades]
 
     def save(self, x: Tensor, path: str | Path) -> None:
-        """Write one picture as it is, several as an enlarged grid (.png), or the levels themselves (.npz, .npy)."""
-        _save(path, {".png": lambda: _png(self(x))} | _arrays(lambda: _stored(x, self.levels)))
+        """Write one picture as it is, several as an enlarged grid (.png), or the values themselves (.npz, .npy)."""
+        values = _numpy if self.dequantized else partial(_stored, levels=self.levels)
+        _save(path, {".png": lambda: _png(self(x))} | _arrays(lambda: values(x)))
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def record(restore: Restore) -> dict[str, Any]:
     """Return a restore value as JSON.
 
     >>> record(Pictures(levels=17))
-    {'class': 'Pictures', 'arguments': {'levels': 17}}
+    {'class': 'Pictures', 'arguments': {'levels': 17, 'dequantized': False}}
     """
     return {"class": type(restore).__name__, "arguments": asdict(restore)}
 
@@ -203,7 +211,7 @@ def _numpy(x: Tensor) -> Array:
 
 
 def _levels(x: Tensor, levels: int) -> Array:
-    return np.clip(np.rint(_numpy(x)), 0, levels - 1)
+    return np.clip(np.rint(_numpy(x), dtype=np.float64), 0, levels - 1)
 
 
 def _stored(x: Tensor, levels: int) -> Array:

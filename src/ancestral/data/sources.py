@@ -14,8 +14,10 @@ from .binarize import BINARIZE, Binarize
 from .builtin import digits, photos
 from .dataset import Data, Split, noise
 from .folder import read_folder
+from .given import GIVEN, Given
 from .parts import Found, Part, restoring, with_bits, with_splits
 from .pictures import Size, resized
+from .restore import Arrays, Pictures
 from .table import read_table
 
 __all__ = ["SOURCES", "load"]
@@ -41,7 +43,9 @@ def load(
     size: Size | None = None,
     bits: int | None = None,
     binarize: Binarize | None = None,
+    dequantize: bool = False,
     skip_bad: bool = False,
+    given: Given | None = None,
     seed: int = 0,
 ) -> Data:
     """Read a source into three splits.
@@ -53,8 +57,10 @@ def load(
             way. Every pixel is the mean of the area that it covers.
         bits: keeps the top bits of 8- or 16-bit levels.
         binarize: a value of `BINARIZE`.
+        dequantize: makes levels continuous, by uniform noise, in [-1, 1).
         skip_bad: goes on without pictures that cannot be read.
-        seed: of the splits that have to be made and of binarization.
+        given: a value of `GIVEN`: what a model is given of each picture, instead of its label.
+        seed: of the splits that have to be made, of binarization and of the noise.
 
     Raises:
         ValueError: the source is unknown, or what it holds does not fit; one line that says what would do.
@@ -67,18 +73,35 @@ def load(
     if seed < 0:
         raise ValueError(f"seed={seed}: give 0 or more")
     _checked_size(size)
-    if Path(source).suffix.lower() == ".csv" and any(option is not None for option in (size, bits, binarize)):
-        raise ValueError(f"{source} is a table: size, bits and binarize are for pictures and levels, leave them out")
+    for_levels = [option is not None for option in (size, bits, binarize)]
+    if Path(source).suffix.lower() == ".csv" and any([*for_levels, dequantize]):
+        raise ValueError(f"{source} is a table: size, bits, binarize, dequantize are for pictures: leave them out")
     found = with_bits(with_splits(_read(source, size, skip_bad, seed), seed), bits)
     options = {
         "size": list(size) if isinstance(size, tuple) else size,
         "bits": bits,
         "binarize": _name(binarize),
         "skip_bad": skip_bad,
+        "given": next((name for name, value in GIVEN.items() if value == given), None),
+        **({"dequantize": True} if dequantize else {}),  # without it a run is recorded as ever
     }
     data = _data(str(source), found, options, seed)
     data.path = None if _is_built_in(source) else str(Path(source).resolve())
-    return data if binarize is None else _binarized(data, binarize)
+    data = data if binarize is None else _binarized(data, binarize)
+    if given is not None and dequantize:
+        raise ValueError("given and dequantize (--given, --dequantize) do not go together: leave one out")
+    data = data if given is None else _giving(data, given)
+    return _dequantized(data) if dequantize else data
+
+
+def _giving(data: Data, given: Given) -> Data:
+    """Return data with maps in place of labels, or raise ValueError where nothing of the kind can be made."""
+    name = data.options["given"]
+    if not isinstance(data.restore, Pictures):
+        what = f"examples of shape {data.shape}" if data.levels is not None else "continuous values"
+        raise ValueError(f"given {name} (--given {name}) is for grey or RGB pictures, got {what}: leave it out")
+    given.channels(data.shape[0])
+    return replace(data, given=given)
 
 
 def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int) -> Found:
@@ -133,6 +156,15 @@ def _data(name: str, found: Found, options: dict[str, Any], seed: int) -> Data:
 def _split(part: Part) -> Split:
     labels = None if part.labels is None else torch.as_tensor(part.labels, dtype=torch.int64)
     return Split(torch.as_tensor(part.x), labels)
+
+
+def _dequantized(data: Data) -> Data:
+    """Make levels continuous: the splits keep the levels, every batch adds the noise."""
+    if data.levels is None:
+        raise ValueError("dequantize adds noise to levels, got continuous data: leave it out")
+    pictures = isinstance(data.restore, Pictures)
+    restore = Pictures(data.levels, dequantized=True) if pictures else Arrays(None)
+    return replace(data, levels=None, dequantized=data.levels, restore=restore)
 
 
 def _binarized(data: Data, binarize: Binarize) -> Data:

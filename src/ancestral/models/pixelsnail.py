@@ -122,6 +122,7 @@ class PixelSNAIL(Model):
         self.first_left = CornerConv2d(colours + 1, channels, (2, 1))
         corner, blocks = partial(CornerConv2d, kernel_size=(2, 2)), layers * residual_blocks
         self.residual_blocks, self.remembered = residual_blocks, keys + channels // 2
+        self.kept = (10 * residual_blocks + 32) * channels  # about so many features of a pixel, in each group
         self.residuals = nn.ModuleList(GatedResidual(channels, corner, dropout) for _ in range(blocks))
         self.attentions = nn.ModuleList(AttentionBlock(channels, colours, keys, dropout) for _ in range(layers))
         self.out = Pointwise(channels, self.likelihood.features(colours))
@@ -132,8 +133,8 @@ class PixelSNAIL(Model):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
         positions = x.shape[2] * x.shape[3]
-        if torch.is_grad_enabled():  # the weights of all layers are kept for the gradient
-            self.check_memory(positions, len(x) * positions**2)
+        if torch.is_grad_enabled():  # the attention weights of all layers are kept for the gradient, and features
+            self.check_memory(positions, len(x) * positions * (positions + self.kept))
         return parameters_of(self, x, context)
 
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:

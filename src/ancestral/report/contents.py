@@ -19,6 +19,7 @@ from ancestral.data.restore import Pictures
 from ancestral.files import read_records, replacing
 from ancestral.report.draws import completed, drawn, labels_for, varied
 from ancestral.report.figures import bars, curves, example_maps, heat, svg_of
+from ancestral.report.giving import from_test, given_samples, page_of
 from ancestral.report.known import known_part
 from ancestral.report.page import details, page, paragraph, picture, section, table
 from ancestral.report.pictures import completions, in_rows, png, rgb
@@ -27,7 +28,7 @@ from ancestral.runs import Run
 
 __all__ = ["write_report"]
 
-SAMPLES, OF_A_CLASS = 64, 8
+SAMPLES, OF_A_CLASS, OF_PICTURES = 64, 8, 32
 COMPLETED, TIMES = 6, 8  # pictures, and completions of each
 MEASURED = 1000  # examples of the map of bits
 BATCH = 16  # of the timings
@@ -45,7 +46,7 @@ def write_report(run: Run) -> Path:
     sections = [
         likely(run),
         training(run),
-        samples(run),
+        samples(run, data),
         completing(run, data),
         bits(run, data),
         verification(run),
@@ -73,7 +74,8 @@ def lead(run: Run, missing: str) -> str:
     count = sum(p.numel() for p in run.model.parameters())
     link = f'<a href="https://arxiv.org/abs/{paper.arxiv}">arXiv {paper.arxiv}</a>'
     cited = f"“{escape(paper.title)}”, {escape(paper.authors)}, {link}. " if paper.arxiv else ""
-    given = "" if run.model.conditioner is None else ", conditioned on the label"
+    what = "the label" if run.given is None else run.given.words
+    given = "" if run.model.conditioner is None else f", conditioned on {what}"
     text = f'<p class="soft">{cited}{count:,} parameters{given}.</p>'
     return text + (paragraph(missing) if missing else "")
 
@@ -120,10 +122,12 @@ def training(run: Run) -> str:
     )
 
 
-def samples(run: Run) -> str:
-    """Return samples, a row for each class."""
+def samples(run: Run, data: Data | None) -> str:
+    """Return samples, a row for each class, or for each picture that the model is given."""
     if not isinstance(run.restore, Pictures):
         return ""
+    if run.given is not None:
+        return samples_given(run, data)
     names = run.classes
     labels = labels_for(run, SAMPLES if names is None else OF_A_CLASS * len(names))
     x = drawn(run, SAMPLES if labels is None else len(labels), labels)
@@ -132,15 +136,25 @@ def samples(run: Run) -> str:
     return section("Samples", picture(content, caption, "samples of the model"))
 
 
+def samples_given(run: Run, data: Data | None) -> str:
+    """Return samples beside what the model was given of test pictures, and these."""
+    if data is None or not len(data.split("test")):
+        return ""
+    giving = from_test(run, data, OF_PICTURES)
+    content = png(page_of(run, giving, given_samples(run, giving)))
+    caption = "what the model was given of a test picture, samples, and the picture"
+    return section("Samples", picture(content, caption, "samples of the model"))
+
+
 def completing(run: Run, data: Data | None) -> str:
     """Return several completions of the same upper halves."""
     if data is None or not isinstance(run.restore, Pictures) or not len(data.split("test")):
         return ""
-    x, labels = varied(data, COMPLETED)
-    known = known_part("top", *run.model.shape[1:])
-    drawings = completed(run, x, known, None if run.classes is None else labels, TIMES)
+    x, context = varied(data, COMPLETED)
+    known, context = known_part("top", *run.model.shape[1:]), run.told(context)
+    drawings = completed(run, x, known, context, TIMES)
     content = png(completions(run.pictures(x), known, [run.pictures(row) for row in drawings]))
-    given = "" if run.classes is None else " and its label"
+    given = "" if context is None else f" and {'its label' if run.given is None else run.given.words}"
     caption = f"a test picture, what the model was given of it{given}, and {TIMES} ways to go on"
     return section("Completions", picture(content, caption, "completions of upper halves"))
 
@@ -150,8 +164,8 @@ def bits(run: Run, data: Data | None) -> str:
     if data is None or not len(data.split("test")):
         return ""
     index = data.limited("test", MEASURED)
-    unit = "nats" if data.levels is None else "bits"
-    values = nats_of(run, *data.batch("test", index)) / NATS[unit]
+    unit = "nats" if data.discrete is None else "bits"
+    values = (nats_of(run, *data.batch("test", index)) - data.log_cell / math.prod(data.shape)) / NATS[unit]
     if values.dim() == 4:
         drawing = pixel_maps(run, data, values.sum(1), unit)
     elif values.dim() == 2 and values.shape[1] <= WIDEST:
@@ -162,12 +176,12 @@ def bits(run: Run, data: Data | None) -> str:
 
 
 @torch.no_grad()
-def nats_of(run: Run, x: Tensor, labels: Tensor | None) -> Tensor:
+def nats_of(run: Run, x: Tensor, context: Tensor | None) -> Tensor:
     """Return -log p of each value given those before it, (N, *shape) float64 on the CPU."""
     parts = []
     for index in torch.arange(len(x)).split(128):
-        context = None if run.model.conditioner is None or labels is None else labels[index].to(run.model.device)
-        parts.append(-run.model.log_probs(x[index].to(run.model.device), context).cpu().double())
+        own = None if run.model.conditioner is None or context is None else context[index].to(run.model.device)
+        parts.append(-run.model.log_probs(x[index].to(run.model.device), own).cpu().double())
     return torch.cat(parts)
 
 
@@ -176,8 +190,8 @@ def pixel_maps(run: Run, data: Data, values: Tensor, unit: str) -> str:
     mean = svg_of(heat(values.mean(0).numpy(), f"{unit} of a pixel"), "mean")
     parts = [picture(mean, f"mean over {len(values):,} test pictures", "map of the mean bits of each pixel")]
     if isinstance(run.restore, Pictures):
-        x, labels = varied(data, COMPLETED)
-        maps = nats_of(run, x, labels).sum(1) / NATS[unit]
+        x, context = varied(data, COMPLETED)
+        maps = nats_of(run, x, context).sum(1) / NATS[unit]
         drawing = svg_of(
             example_maps([rgb(p) for p in run.pictures(x)], maps.numpy(), f"{unit} of a pixel"), "examples"
         )
@@ -215,11 +229,11 @@ def verification(run: Run) -> str:
 @torch.no_grad()
 def timings(run: Run, data: Data | None) -> str:
     """Return how long a parallel pass and a sampled batch take, here and now, and how fast training was."""
-    labels = labels_for(run, BATCH)
-    context = None if labels is None else labels.to(run.model.device)
-    x = drawn(run, BATCH, labels).to(run.model.device)
+    context = run.some_context(BATCH)
+    context = None if context is None else context.to(run.model.device)
+    x = drawn(run, BATCH, context).to(run.model.device)
     one = min(seconds(lambda: run.model.log_prob(x, context)) for _ in range(3))
-    walk = seconds(lambda: drawn(run, BATCH, labels))
+    walk = seconds(lambda: drawn(run, BATCH, context))
     naive = f"{math.prod(run.model.shape):,}"
     rows = [
         (f"a parallel pass of {BATCH} examples", f"{1000 * one:.3g} ms", rate(BATCH / one), "1"),
@@ -260,7 +274,8 @@ def facts(run: Run) -> str:
     arguments = [(name, shown(value)) for name, value in run.model.arguments.items()]
     counts = ", ".join(f"{count:,} {name}" for name, count in data["counts"].items())
     options = [(name, shown(value)) for name, value in data["options"].items() if value]
-    about = [("source", run.source), ("examples", counts), ("levels", shown(data["levels"])), *options]
+    levels = shown(data["levels"] or data.get("dequantized"))
+    about = [("source", run.source), ("examples", counts), ("levels", levels), *options]
     about += [("note", note) for note in data["notes"]]
     settings = {**run.config.get("training", {}), **run.config.get("versions", {})}
     parts = [f"<h3>{title}</h3>{details(rows)}" for title, rows in (("Model", arguments), ("Data", about))]

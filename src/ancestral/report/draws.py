@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.data import Data, Restore
+from ancestral.data import Data, Restore, as_context
 from ancestral.data.restore import Pictures, Table
 from ancestral.files import replacing
 from ancestral.report.known import picture_of
@@ -16,6 +16,7 @@ from ancestral.runs import Run, listed
 __all__ = ["check_out", "check_picture", "completed", "drawn", "labels_for", "originals", "save_draws", "varied"]
 
 AT_ONCE = 512  # examples
+MAPPED = 2**16  # pixels at once, where each layer of a model adds a map
 SHOWN = 8  # pictures that are completed by default
 CHOSEN_FROM = 500  # examples
 
@@ -48,16 +49,26 @@ def labels_for(run: Run, n: int, context: str | None = None) -> Tensor | None:
     return None if names is None else (torch.arange(n) % len(names)).sort().values
 
 
-def drawn(run: Run, n: int, labels: Tensor | None, temperature: float = 1.0, seed: int = 0) -> Tensor:
-    """Draw n samples (n, *shape), on the CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    parts = [
-        run.model.sample(
-            len(index), None if labels is None else labels[index], temperature=temperature, generator=generator
-        )
-        for index in torch.arange(n).split(AT_ONCE)
-    ]
+def drawn(
+    run: Run,
+    n: int,
+    context: Tensor | None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    shape: tuple[int, ...] | None = None,
+) -> Tensor:
+    """Draw n samples (n, *shape), on the CPU; of the shape that the model was trained on by default."""
+    generator, shape = torch.Generator().manual_seed(seed), shape or run.model.shape
+    parts = []
+    for index in torch.arange(n).split(at_once(context, shape)):
+        given = None if context is None else context[index]
+        parts.append(run.model.sample(len(index), given, shape=shape, temperature=temperature, generator=generator))
     return torch.cat(parts).cpu()
+
+
+def at_once(context: Tensor | None, shape: tuple[int, ...]) -> int:
+    """Return how many examples are drawn together: fewer where their context is a map."""
+    return AT_ONCE if context is None or context.dim() < 4 else max(1, MAPPED // (shape[1] * shape[2]))
 
 
 def save_draws(run: Run, x: Tensor, labels: Tensor | None, path: Path) -> None:
@@ -75,23 +86,23 @@ def save_draws(run: Run, x: Tensor, labels: Tensor | None, path: Path) -> None:
 
 
 def originals(run: Run, picture: Path | None = None, context: str | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return pictures to complete (B, C, H, W) and their classes: a file, or some of the test part.
+    """Return pictures to complete (B, C, H, W) and their context: a file, or some of the test part.
 
     Raises:
         ValueError: the model is conditional, and the class of the file is not said.
     """
     if picture is None:
-        x, labels = varied(run.data(), SHOWN)
-        if context is not None:
-            labels = torch.full((len(x),), run.label(context))
-        return x, None if run.classes is None else labels
+        x, own = varied(run.data(), SHOWN)
+        return x, run.told(own) if context is None else torch.full((len(x),), run.label(context))
     if context is None and run.classes is not None:
         raise ValueError(f"--input {picture}: name its class with --context: {listed(run.classes)}")
-    return picture_of(picture, run), None if context is None else torch.tensor([run.label(context)])
+    label = None if context is None else torch.tensor([run.label(context)])
+    x = picture_of(picture, run)
+    return x, label if run.given is None else as_context(run.given(x), run.config["data"]["levels"])
 
 
 def varied(data: Data, n: int) -> tuple[Tensor, Tensor | None]:
-    """Return n examples of the test part and their labels: of every class in turn, where there are labels.
+    """Return n examples of the test part and their context: of every class in turn, where there are labels.
 
     Raises:
         ValueError: the test part is empty.
@@ -109,7 +120,7 @@ def varied(data: Data, n: int) -> tuple[Tensor, Tensor | None]:
 
 
 def completed(
-    run: Run, x: Tensor, known: Tensor, labels: Tensor | None, n: int, proposals: int = 1, seed: int = 0
+    run: Run, x: Tensor, known: Tensor, context: Tensor | None, n: int, proposals: int = 1, seed: int = 0
 ) -> Tensor:
     """Draw n completions of each picture, (B, n, C, H, W) on the CPU.
 
@@ -117,7 +128,7 @@ def completed(
         run: whose model.
         x: (B, C, H, W).
         known: (H, W) bool.
-        labels: of the pictures.
+        context: of the pictures.
         n: of each picture.
         proposals: how many each is chosen from.
         seed: of the draws.
@@ -125,9 +136,8 @@ def completed(
     generator, device = torch.Generator().manual_seed(seed), run.model.device
     rows = torch.arange(len(x)).repeat_interleave(n)
     parts = []
-    for part in rows.split(max(1, AT_ONCE // proposals)):
+    for part in rows.split(max(1, at_once(context, tuple(x.shape[1:])) // proposals)):
         given = x[part].to(device)
-        context = None if labels is None else labels[part].to(device)
-        mask = known.to(device).expand_as(given)
-        parts.append(run.model.complete(given, mask, context, proposals=proposals, generator=generator))
+        mask, of = known.to(device).expand_as(given), None if context is None else context[part].to(device)
+        parts.append(run.model.complete(given, mask, of, proposals=proposals, generator=generator))
     return torch.cat(parts).unflatten(0, (len(x), n)).cpu()

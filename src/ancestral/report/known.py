@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ancestral.data.dequantize import dequantized
 from ancestral.data.folder import read_pictures
 from ancestral.runs import Run
 
-__all__ = ["PARTS", "known_part", "picture_of"]
+__all__ = ["PARTS", "known_part", "levels_of", "picture_of"]
 
 
 def top(height: int, width: int) -> Tensor:
@@ -63,21 +64,33 @@ def known_part(word: str, height: int, width: int) -> Tensor:
 
 
 def picture_of(path: Path, run: Run) -> Tensor:
-    """Return a picture file as one example of the run (1, C, H, W): its size, its levels.
+    """Return a picture file as one example of the run (1, C, H, W): its size, its levels or the middles of their cells.
 
     Raises:
         ValueError: it is in colour and the run is not, or cannot be read faithfully.
         OSError: it cannot be read.
     """
+    channels, height, width = run.model.shape
+    x = levels_of(path, run, (height, width))
+    if x.shape[1] > channels:
+        raise ValueError(f"{path} is in colour, the run is of grey pictures: convert it first")
+    x, recorded = x.expand(1, channels, height, width), run.config["data"]
+    return x if recorded["levels"] else dequantized(x, recorded["dequantized"], torch.tensor(0.5))
+
+
+def levels_of(path: Path, run: Run, size: tuple[int, int] | None = None) -> Tensor:
+    """Return a picture file in the levels of the run, grey (1, 1, H, W) or RGB (1, 3, H, W), perhaps brought to a size.
+
+    Raises:
+        ValueError: it cannot be read faithfully.
+        OSError: it cannot be read.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no such picture: {path}")
-    channels, height, width = run.model.shape
-    pixels, levels = read_pictures([path], size=(height, width))
-    if pixels.shape[1] > channels:
-        raise ValueError(f"{path} is in colour, the run is of grey pictures: convert it first")
-    x, wanted = torch.from_numpy(pixels).long(), run.config["data"]["levels"]
-    x = x.expand(1, channels, height, width)
-    bits = run.config["data"]["options"].get("bits")
+    recorded = run.config["data"]
+    wanted, bits = recorded["levels"] or recorded["dequantized"], recorded["options"].get("bits")
+    pixels, levels = read_pictures([path], size)
+    x = torch.from_numpy(pixels).long()
     if bits and levels > wanted:  # as the data was read
         return x // (levels // wanted)
     return (x.double() * ((wanted - 1) / (levels - 1))).round().long()

@@ -110,17 +110,17 @@ def quiet() -> Iterator[None]:
 def examples_of(run: Run) -> tuple[Tensor, Tensor | None, str]:
     """Return some data, its context and what it is, in words: test data, or draws where the data cannot be read."""
     device = run.model.device
-    names = run.classes
     try:
         data = run.data()
         split = next(name for name in ("test", "valid", "train") if len(data.split(name)))
     except (OSError, ValueError, StopIteration):
-        context = None if names is None else torch.arange(EXAMPLES) % len(names)
+        context = run.some_context(EXAMPLES)
         drawn = run.model.sample(EXAMPLES, context, generator=torch.Generator().manual_seed(0))
         return drawn, context, f"{EXAMPLES} samples of the model (its data cannot be read)"
-    x, labels = data.batch(split, data.limited(split, EXAMPLES))
+    x, context = data.batch(split, data.limited(split, EXAMPLES))
     words = f"{len(x)} examples of the {split} part of {data.name}"
-    return x.to(device), None if names is None or labels is None else labels.to(device), words
+    context = run.told(context)
+    return x.to(device), None if context is None else context.to(device), words
 
 
 def sums(walk: Walked) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ancestral.data import Data
 from ancestral.model import Model
+from ancestral.recorded import Recorded
 
 __all__ = [
     "Citation",
@@ -18,6 +19,7 @@ __all__ = [
     "model_line",
     "plus_minus",
     "shown",
+    "size_of",
     "summary_line",
 ]
 
@@ -49,6 +51,8 @@ def shown(value: Any) -> str:
     """
     if isinstance(value, tuple | list):
         return ",".join(shown(item) for item in value)
+    if isinstance(value, Recorded):
+        return f"{type(value).__name__}({', '.join(f'{k}={shown(v)}' for k, v in value.arguments.items())})"
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else f"{value}"
 
@@ -75,7 +79,7 @@ def digits_of(se: float | None) -> int:
 
 def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return a table of an evaluation as JSON: a head, then the model, then trivial models, in bits/dim and nats."""
-    given = evaluation["given"]
+    given, name = evaluation["given"], name if evaluation["exact"] else f"at most, {name}"
     rows = [(f"{name}, given {given}" if given else name, evaluation)]
     if evaluation["label_averaged"]:
         rows.append((f"{name}, given nothing: p(x|y) averaged over y", evaluation["label_averaged"]))
@@ -101,8 +105,10 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
 def data_line(data: Data) -> str:
     """Return a data set in one line."""
     counts = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
-    values = "continuous values" if data.levels is None else f"{data.levels} levels"
+    values = "continuous values" if data.discrete is None else f"{data.discrete} levels"
+    values += "" if data.dequantized is None else " made continuous by noise"
     classes = f", {len(data.classes)} classes" if data.classes else ""
+    classes = f", each with {data.given.words}" if data.given is not None else classes
     return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ancestral.likelihoods import Discrete, Distribution
+from ancestral.distributions import Discrete, Distribution
 from ancestral.model import Model
 from ancestral.testing.instances import (
     NotApplicable,

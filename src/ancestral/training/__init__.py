@@ -263,7 +263,8 @@ class Run:
                 group["lr"] = lr
             self.optimizer.step()
         seconds = time.perf_counter() - begin
-        return Update(told[0] / len(index), told[1], len(index), seconds, told[2] > 0, told[3] > 0)
+        nats = told[0] / len(index) - self.data.log_cell
+        return Update(nats, told[1], len(index), seconds, told[2] > 0, told[3] > 0)
 
     def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Return training examples and their context on the device."""
@@ -323,7 +324,8 @@ class Run:
         """Return the loss of the averaged weights on the valid part, or on a seeded choice of it."""
         average = self.state.average
         assert self.valid is not None
-        return -per_example(average.log_prob, average, self.data, "valid", self.valid).mean().item()
+        log_p = per_example(average.log_prob, average, self.data, "valid", self.valid)
+        return -(log_p.mean().item() + self.data.log_cell)
 
     def save(self) -> None:
         """Write a checkpoint, and the model as it would be if training ended here."""
@@ -369,7 +371,7 @@ class Run:
 
     def summary(self, interrupted: bool) -> Summary:
         """Return what the run has come to so far."""
-        counters, discrete = self.state.counters, self.data.levels is not None
+        counters, discrete = self.state.counters, self.data.discrete is not None
         bits = None
         if discrete and counters.best_nats is not None:
             bits = counters.best_nats / (self.variables * math.log(2))

@@ -50,7 +50,7 @@ class Logs:
         on_progress: Callable[[Record], None] | None = None,
     ) -> None:
         self.folder, self.steps, self.per_epoch, self.on_progress = folder, steps, per_epoch, on_progress
-        self.variables = None if data.levels is None else math.prod(data.shape)
+        self.variables = None if data.discrete is None else math.prod(data.shape)
         self.examples = "images" if len(data.shape) == 3 else "examples"
         self.every = math.ceil(steps / POINTS)
         self.events = None if folder is None else events(folder, done)

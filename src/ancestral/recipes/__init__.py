@@ -1,0 +1,57 @@
+"""Recipes: one function for each reported result, with the sizes of the papers.
+
+A recipe says which model, with which arguments, on which data, trained how, should come to which number. `ancestral
+recipes` lists them, `ancestral train --recipe NAME --data FILE --out RUN` follows one.
+
+>>> RECIPES["mnist-made-deep"]().expected.value
+86.64
+"""
+
+from collections.abc import Callable
+
+from ancestral.recipes.cifar10 import (
+    cifar10_diagonal_bilstm,
+    cifar10_pixelcnn,
+    cifar10_pixelcnnpp,
+    cifar10_pixelsnail,
+    cifar10_row_lstm,
+)
+from ancestral.recipes.digits import digits_gated_pixelcnn
+from ancestral.recipes.imagenet import (
+    imagenet32_gated_pixelcnn,
+    imagenet32_pixelsnail,
+    imagenet32_row_lstm,
+    imagenet64_gated_pixelcnn,
+    imagenet64_row_lstm,
+)
+from ancestral.recipes.mnist import (
+    dynamic_mnist_gated_pixelcnn,
+    mnist_diagonal_bilstm,
+    mnist_gated_pixelcnn,
+    mnist_made,
+    mnist_made_deep,
+    mnist_pixelcnn,
+)
+from ancestral.recipes.recipe import Expected, Recipe, Wanted
+
+__all__ = ["RECIPES", "Expected", "Recipe", "Wanted"]
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "digits-gated-pixelcnn": digits_gated_pixelcnn,
+    "mnist-made": mnist_made,
+    "mnist-made-deep": mnist_made_deep,
+    "mnist-pixelcnn": mnist_pixelcnn,
+    "mnist-diagonal-bilstm": mnist_diagonal_bilstm,
+    "mnist-gated-pixelcnn": mnist_gated_pixelcnn,
+    "dynamic-mnist-gated-pixelcnn": dynamic_mnist_gated_pixelcnn,
+    "cifar10-pixelcnn": cifar10_pixelcnn,
+    "cifar10-row-lstm": cifar10_row_lstm,
+    "cifar10-diagonal-bilstm": cifar10_diagonal_bilstm,
+    "cifar10-pixelcnn++": cifar10_pixelcnnpp,
+    "cifar10-pixelsnail": cifar10_pixelsnail,
+    "imagenet32-row-lstm": imagenet32_row_lstm,
+    "imagenet32-gated-pixelcnn": imagenet32_gated_pixelcnn,
+    "imagenet32-pixelsnail": imagenet32_pixelsnail,
+    "imagenet64-row-lstm": imagenet64_row_lstm,
+    "imagenet64-gated-pixelcnn": imagenet64_gated_pixelcnn,
+}

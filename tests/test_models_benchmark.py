@@ -1,0 +1,91 @@
+"""The benchmark of all models: its tables cover what there is, its document is what its JSON says."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ancestral.data import load
+from ancestral.models import MODELS
+
+
+@pytest.fixture
+def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module benchmarks/models.py."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    for name in ("models", "models_table", "machine"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import models
+
+    return models
+
+
+def call(benchmark: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["models.py", *map(str, words)])
+    benchmark.main()
+
+
+def test_the_document_is_what_the_json_says(root: Path, benchmark: Any) -> None:
+    result = json.loads((root / "results" / "models.json").read_text("utf-8"))
+    assert (root / "docs" / "models.md").read_text("utf-8") == benchmark.page(result), "make tables"
+
+
+def test_every_model_has_its_arguments(benchmark: Any) -> None:
+    from ancestral.cli.settings import build_model
+
+    assert set(benchmark.ARGUMENTS["digits"]) >= set(MODELS)
+    assert set(benchmark.ARGUMENTS["photos"]) >= set(MODELS) - {"made"}
+    for name, of in benchmark.ARGUMENTS.items():
+        data = load(name)
+        for model in set(of) & set(MODELS):
+            build_model(model, data, [word for word in of[model] if not word.startswith("--")])
+
+
+def test_a_row(benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "models.json"
+    monkeypatch.setitem(benchmark.ARGUMENTS["digits"], "made", ("hidden=8", "--batch-size=64"))
+    words = ["--models", "made", "--data", "digits", "--minutes", 0.02, "--json", out, "--runs", tmp_path / "runs"]
+    call(benchmark, monkeypatch, *words)
+    result = json.loads(out.read_text("utf-8"))
+    (row,) = result["rows"]
+    assert row["command"] == (
+        "ancestral train made --data digits --batch-size=64 --minutes 0.02 --out RUN --set hidden=8"
+    )
+    assert 1 < row["bits_per_dim"] < 8
+    assert row["bits_per_dim_se"] > 0
+    assert row["exact"] is True
+    assert row["label_averaged"]["bits_per_dim"] > 1
+    assert row["steps"] >= 1
+    assert row["cpu_seconds"] > 0.5
+    trivial = result["data"]["digits"]["baselines"]["independent histogram"]
+    assert trivial["bits_per_dim"] == pytest.approx(2.433, abs=1e-3)
+    assert f"| `made` | {row['bits_per_dim']:.3f} ± " in benchmark.page(result)
+
+    monkeypatch.setattr(benchmark, "measure", lambda *args: pytest.fail("measured again"))
+    call(benchmark, monkeypatch, *words)
+    monkeypatch.setattr(benchmark, "measure", lambda *args: {**row, "steps": 7})
+    call(benchmark, monkeypatch, *words, "--again")
+    assert [row["steps"] for row in json.loads(out.read_text("utf-8"))["rows"]] == [7]
+
+
+def test_both_heads_of_a_network(benchmark: Any) -> None:
+    one, other = (
+        benchmark.Job("dequantized", "gated-pixelcnn", "digits", head, ("layers=1", likelihood))
+        for head, likelihood in (("discretized", benchmark.DISCRETIZED), ("dequantized", benchmark.CONTINUOUS))
+    )
+    assert "--dequantize" not in one.words(1, Path("RUN"))
+    assert "--dequantize" in other.words(1, Path("RUN"))
+    result: dict[str, Any] = {"rows": [], "dequantized": []}
+    for job, bits in ((other, 3.0), (one, 2.0), (other, 4.0)):
+        benchmark.put(result, job, {**job.key, "bits_per_dim": bits})
+    assert [row["bits_per_dim"] for row in result["dequantized"]] == [2.0, 4.0]
+
+
+def test_codecs(benchmark: Any) -> None:
+    flat, noise = np.zeros((3, 3, 32, 32), np.uint8), np.random.default_rng(0).integers(256, size=(3, 3, 32, 32))
+    for options in benchmark.CODECS.values():
+        assert benchmark.codec_bits(flat, options)["bits_per_dim"] < 0.3
+        assert 8 < benchmark.codec_bits(noise.astype(np.uint8), options)["bits_per_dim"] < 8.5

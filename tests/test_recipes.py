@@ -1,0 +1,151 @@
+"""Recipes: that their models can be built, what they have to say of data, and that training follows them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ancestral.cli.recipes import check_wanted
+from ancestral.data import BINARIZE, load
+from ancestral.models import MODELS
+from ancestral.recipes import RECIPES, Recipe
+from calls import Call
+from datafiles import npz
+
+SIZES = {  # of a network that trains in a blink, by the names of the arguments
+    "channels": "6",
+    "hidden": "8",
+    "masks": "2",
+    "layers": "1",
+    "final_channels": "6",
+    "kernel_size": "3",
+    "residual_blocks": "1",
+    "keys": "2",
+    "likelihood": "DiscretizedLogisticMixture(components=2)",
+}
+
+
+def smallest(recipe: Recipe) -> list[str]:
+    """Settings that make the network of a recipe small."""
+    names = [name for name in recipe.arguments if name in SIZES]
+    if recipe.data.levels != 256:
+        names.remove("likelihood")
+    return ["--set", *(f"{name}={SIZES[name]}" for name in names)]
+
+
+def some(recipe: Recipe, path: Path, count: int = 12) -> Path:
+    """A file of random data as a recipe wants it."""
+    levels = 256 if recipe.data.binarize else recipe.data.levels
+    shape = (count, *recipe.data.shape)
+    x = np.random.default_rng(0).integers(levels, size=shape, dtype=np.uint8 if levels in (2, 256) else np.int16)
+    x[:, 0, 0, 0] = levels - 1
+    return npz(path, train=x, valid=x[:4], test=x[:4])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.model in MODELS
+    assert recipe.parameters() > 1000
+    assert set(recipe.training) <= {"epochs", "steps", "minutes", "batch_size", "lr", "precision"}
+    assert sum(limit in recipe.training for limit in ("epochs", "steps", "minutes")) == 1
+    assert recipe.expected.unit == ("nats" if recipe.data.levels == 2 else "bits/dim")
+    assert RECIPES[name].__doc__
+    json.dumps(recipe.to_json(), allow_nan=False)
+
+
+def test_made_has_as_many_parameters_as_the_paper_says() -> None:
+    own_bias_of_the_direct_connections = 784
+    assert RECIPES["mnist-made-deep"]().parameters() == 76_560_784 + 784**2 + own_bias_of_the_direct_connections
+
+
+def test_image_models_have_as_many_parameters_as_computed() -> None:
+    """The networks of the authors' code, in which a first or last layer may have another bias than ours."""
+    for name, millions in (("cifar10-pixelcnn++", 53.66), ("cifar10-pixelsnail", 91.7)):
+        assert RECIPES[name]().parameters() / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+def test_parameters_are_those_of_a_model_that_is_made() -> None:
+    for name in ("digits-gated-pixelcnn", "cifar10-pixelcnn"):
+        recipe = RECIPES[name]()
+        assert recipe.parameters() == sum(p.numel() for p in recipe.build().parameters())
+
+
+def test_the_command_lists_them(call: Call) -> None:
+    done = call("recipes")
+    assert done.status == 0
+    assert all(name in done.out for name in RECIPES)
+    assert "3.14 bits/dim" in done.out
+    found = call("recipes", "--json").json
+    assert list(found) == list(RECIPES)
+    assert found["cifar10-pixelcnn"]["expected"]["value"] == 3.14
+    assert found["cifar10-pixelcnn"]["arguments"]["likelihood"]["class"] == "Categorical"
+    assert found["mnist-made-deep"]["parameters"] == RECIPES["mnist-made-deep"]().parameters()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_training_follows_a_recipe(call: Call, tmp_path: Path, name: str) -> None:
+    recipe, run = RECIPES[name](), tmp_path / "run"
+    source = some(recipe, tmp_path / "small.npz")
+    words = ["--recipe", name, "--data", source, "--steps", 2, "--batch-size", 4, "--out", run]
+    check_wanted(name, recipe, load(source, binarize=BINARIZE.get(recipe.data.binarize)))
+    words += ["--size", 8]  # samples are drawn on the way
+    if recipe.arguments["classes"] is not None:
+        words += ["--set", "classes=null"]
+    done = call("train", *words, *smallest(recipe))
+    assert done.status == 0, done.err
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"]["name"] == name
+    assert config["recipe"]["expected"]["value"] == recipe.expected.value
+    assert config["data"]["options"]["binarize"] == recipe.data.binarize
+    training = config["training"]
+    assert (training["steps"], training["epochs"], training["minutes"], training["batch_size"]) == (2, None, None, 4)
+    assert training["lr"] == recipe.training.get("lr", 3e-3)
+
+
+def test_what_is_not_said_is_the_recipe_s(call: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["--recipe", "digits-gated-pixelcnn", "--minutes", 0.01, "--set", "layers=1", "channels=6", "--out", run]
+    assert call("train", *words, "--json").json["steps"] >= 1
+    config = json.loads((run / "config.json").read_text())
+    assert (config["data"]["source"], config["training"]["batch_size"]) == ("digits", 16)
+    arguments = config["model"]["arguments"]
+    assert (arguments["layers"], arguments["channels"], arguments["classes"]) == (1, 6, 10)
+
+    resume = ["--out", run, "--resume"]
+    assert call("train", "--recipe", "digits-gated-pixelcnn", *resume).status == 0
+    assert call("train", "--set", "layers=1", "channels=6", *resume).status == 0
+    assert json.loads((run / "config.json").read_text())["recipe"]["name"] == "digits-gated-pixelcnn"
+    assert "has digits-gated-pixelcnn" in call("train", "--recipe", "mnist-made", *resume).error
+
+
+def test_data_may_be_changed_on_purpose(call: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    recipe = RECIPES["cifar10-pixelcnn"]()
+    source = some(recipe, tmp_path / "small.npz")
+    words = ["--recipe", "cifar10-pixelcnn", "--data", source, "--steps", 1, *smallest(recipe)[:-1]]
+    words = [word for word in words if "likelihood" not in str(word)]
+    assert call("train", *words, "--size", 8, "--bits", 3, "--out", run, "--set", "final_channels=6").status == 0
+    arguments = json.loads((run / "config.json").read_text())["model"]["arguments"]
+    assert arguments["shape"] == [3, 8, 8]
+    assert (likelihood := arguments["likelihood"])["class"] == "Categorical"
+    assert likelihood["arguments"]["levels"] == 8
+
+
+def test_wrong_use_is_one_line(call: Call, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "run"]
+    x = np.random.default_rng(0).integers(256, size=(20, 3, 16, 16), dtype=np.uint8)
+    other = npz(tmp_path / "other.npz", train=x)
+    for words, status, says in (
+        (["--recipe", "mnist-mde", "--data", other], 1, "did you mean 'mnist-made'?"),
+        (["made", "--recipe", "mnist-made", "--data", other], 2, "give one of them"),
+        (["--data", other], 2, "MODEL (or --recipe NAME) is missing"),
+        (["--recipe", "mnist-made"], 2, "--data FILE is missing: mnist-made wants static binarized MNIST"),
+        (["--recipe", "cifar10-pixelcnn", "--data", other], 1, "wants CIFAR-10, examples 3 x 32 x 32 of 256 levels"),
+        (["--recipe", "mnist-pixelcnn", "--data", "digits"], 1, "1 x 8 x 8 of 17 levels"),
+    ):
+        done = call("train", *words, *out)
+        assert done.status == status
+        assert says in done.error
+    assert not (tmp_path / "run").exists()
