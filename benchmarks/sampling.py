@@ -39,9 +39,9 @@ RESULTS, DOCUMENT = ROOT / "results" / "sampling.json", ROOT / "docs" / "samplin
 
 MODELS: dict[str, Any] = {
     "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=160),
-    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=96),
+    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=128),
     "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
-    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=96),
+    "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=128),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
     "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
     "pixelsnail": lambda: PixelSNAIL(shape=(1, 28, 28), likelihood=Bernoulli(), channels=192, layers=2),

@@ -211,7 +211,7 @@ class Mixture(ABC):
         log_joint = F.log_softmax(p.logits, -1)  # log pi_k + log p(channels so far | k)
         marginals = [torch.zeros_like(log_joint[..., 0])]
         earlier: list[Tensor] = []
-        for c, value in enumerate(x.unbind(1)):
+        for c, value in enumerate(x.to(p.means.dtype).unbind(1)):
             log_joint = self.distribution(log_joint, conditional_means(p, earlier), p.log_scales[:, c]).log_joint(value)
             marginals.append(torch.logsumexp(log_joint, -1))
             earlier.append(self.scale(value).to(p.means.dtype).unsqueeze(-1))

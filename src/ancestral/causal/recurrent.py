@@ -141,12 +141,12 @@ def with_conditions(
     if conditions is None:
         return [side_by_side(gates, other, groups) for gates, other in given]
     return [
-        side_by_side(gates + by_column(condition), other, groups)
+        side_by_side(gates + columns_first(condition), other, groups)
         for (gates, other), condition in zip(given, conditions, strict=True)
     ]
 
 
-def by_column(row: Tensor) -> Tensor:
+def columns_first(row: Tensor) -> Tensor:
     """Lay features (B, C, 1, W) of a row with the columns outermost: (W, B, C)."""
     return row.squeeze(2).permute(2, 0, 1)
 
@@ -184,22 +184,35 @@ class Direction(nn.Module):
 
 
 class Diagonals:
-    """The pixels of an image of that size in the order of its diagonals, from the top of each to its bottom.
+    """The pixels of images of one size in the order of the diagonals, from the top of each to its bottom.
 
     It takes the place of skewing (row i shifted to the right by i): a step is given the pixels of its diagonal and no
     padding, so that nothing is computed for pixels outside the image.
 
     Attributes:
-        order: the raster index of each pixel, (H W,); `back` is its inverse.
+        order: the raster index of each pixel, and for the second direction that of its mirror image, (2, H W).
+        back: the inverse of each, (2, H W).
         rows: the first row of each diagonal, and the one after its last.
     """
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
         row, col = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-        self.order = ((row + col) * height + row).flatten().argsort()
-        self.back = self.order.argsort()
+        order = ((row + col) * height + row).flatten().argsort()
+        mirrored = (row * width + col).flip(1).flatten()
+        self.order = torch.stack([order, mirrored[order]])
+        self.back = self.order.argsort(1)
         self.rows = [(max(0, t - width + 1), min(t + 1, height)) for t in range(height + width - 1)]
         self.sizes = [end - first for first, end in self.rows]
+
+    def along(self, x: Tensor) -> Tensor:
+        """Lay images (B, C, H, W) out along the diagonals, for both directions: (2, H W, B, C)."""
+        pixels = x.permute(2, 3, 0, 1).flatten(0, 1)
+        return torch.stack([pixels.index_select(0, order) for order in self.order])
+
+    def images(self, x: Tensor, height: int, width: int) -> list[Tensor]:
+        """Undo `along`: (2, H W, B, C) to the images (B, C, H, W) of each direction."""
+        pixels = [part.index_select(0, back) for part, back in zip(x, self.back, strict=True)]
+        return [part.unflatten(0, (height, width)).permute(2, 3, 0, 1) for part in pixels]
 
 
 class DiagonalRecurrence(nn.Module):
@@ -250,7 +263,7 @@ class DiagonalRecurrence(nn.Module):
         h[:, own], c[:, own] = new = lstm(torch.addmm(gates, known[:, :end], weight), c[:, own], self.width)
         return new[0]
 
-    def whole(self, x: Tensor, plus: Tensor | None) -> tuple[Tensor, Tensor]:
+    def whole(self, x: Tensor, plus: Tensor | None) -> list[Tensor]:
         """Map (B, C, H, W) to the states of both directions, (B, h, H, W) each, one step per diagonal."""
         diagonals = Diagonals(x.shape[2], x.shape[3], x.device)
         z = self.input_to_state(x, plus, diagonals)  # (2, H W, B, 4h)
@@ -270,20 +283,20 @@ class DiagonalRecurrence(nn.Module):
             h, c = h.view(2, end - start, *h0.shape[2:]), c.view(2, end - start, *h0.shape[2:])
             steps.append(h)
             top = start
-        rightwards, leftwards = (
-            torch.cat(steps, 1).index_select(1, diagonals.back).unflatten(1, x.shape[2:])
-        )  # (H, W, B, h) each
-        return rightwards.permute(2, 3, 0, 1), leftwards.flip(1).permute(2, 3, 0, 1)
+        return diagonals.images(torch.cat(steps, 1), x.shape[2], x.shape[3])
 
     def input_to_state(self, x: Tensor, plus: Tensor | None, diagonals: Diagonals) -> Tensor:
-        """Map (B, C, H, W) to what the input gives to both directions, diagonal by diagonal: (2, H W, B, 4h)."""
+        """Map (B, C, H, W) to what the input gives to both directions, along the diagonals: (2, H W, B, 4h)."""
         both = (self.rightwards, self.leftwards)
-        kernel = torch.cat([d.parts()[1] for d in both], 1).t()[:, :, None, None]
-        z = F.conv2d(x, kernel, torch.cat([d.bias for d in both]))
-        z = z if plus is None else z + plus
-        rightwards, leftwards = z.permute(2, 3, 0, 1).chunk(2, 3)  # (H, W, B, 4h) each
-        mirrored = leftwards.flip(1)
-        return torch.stack([part.flatten(0, 1).index_select(0, diagonals.order) for part in (rightwards, mirrored)])
+        given = diagonals.along(x)  # before the product, which makes more of it
+        weight, bias = torch.stack([d.parts()[1] for d in both]), torch.stack([d.bias for d in both])
+        z = torch.baddbmm(bias[:, None], given.flatten(1, 2), weight).unflatten(1, given.shape[1:3])
+        if plus is None:
+            return z
+        if plus.shape[2:] == (1, 1):  # the same everywhere
+            return z + plus.flatten(1).unflatten(1, (2, -1)).transpose(0, 1)[:, None]
+        rightwards, leftwards = diagonals.along(plus).chunk(2, 3)
+        return z + torch.stack([rightwards[0], leftwards[1]])
 
 
 def begin_diagonals(
@@ -328,7 +341,7 @@ def states_leftwards(
     )
     if conditions is not None:  # of the row above, as its inputs are
         rows = cursor.with_rows_above(directions[0], torch.cat(list(conditions), 1), 1)[:, :, :1]
-        z = z + by_column(rows).unflatten(2, (len(layers), -1)).permute(2, 0, 1, 3)
+        z = z + columns_first(rows).unflatten(2, (len(layers), -1)).permute(2, 0, 1, 3)
     right = torch.stack([first for first, _ in parts])
     h, c = (torch.stack([getattr(d, name) for d in directions])[:, None] for name in ("h0", "c0"))
     h, c = h.expand(-1, x.shape[2], -1), c.expand(-1, x.shape[2], -1)
