@@ -486,7 +486,7 @@ def like(shape: tuple[int, ...], levels: int | None) -> data.Data:
         (GatedPixelCNN, (1, 8, 8), 65536, DiscretizedLogisticMixture(65536)),
         (GatedPixelCNN, (3, 8, 8), 32, Categorical(32)),
         (GatedPixelCNN, (3, 8, 8), 256, DiscretizedLogisticMixture(256)),
-        (MADE, (1, 8, 8), 17, Categorical(17)),
+        (MADE, (1, 8, 8), 17, DiscretizedLogisticMixture(17)),
         (MADE, (1, 8, 8), 256, DiscretizedLogisticMixture(256)),
         (MADE, (5,), 100, Categorical(100)),
         (MADE, (5,), None, GaussianMixture()),

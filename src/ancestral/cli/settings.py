@@ -178,18 +178,19 @@ def default_likelihood(kind: type[Model], data: Data) -> Likelihood:
 
     Continuous values get a mixture of Gaussians, or of logistics where they are dequantized levels; two levels a
     Bernoulli. More levels get a softmax where they are few or have no order (a table), and where a pixel is grey; else
-    a mixture of discretized logistics, as for RGB, and for the pictures of a MADE, whose softmax would need one input
-    for every level of every pixel.
+    a mixture of discretized logistics, as for RGB. So do the pictures of a MADE: a softmax would need one input for
+    every level of every pixel, and overfits at once.
     """
     levels, shape = data.levels, data.shape
     if levels is None:
         return GaussianMixture() if data.dequantized is None else LogisticMixture()
     if levels == 2:
         return Bernoulli()
-    one_softmax = len(shape) == 1 or (shape[0] == 1 and not issubclass(kind, MADE))
-    if levels <= FEW_LEVELS or (levels <= MOST_LEVELS and one_softmax):
-        return Categorical(levels)
-    return DiscretizedLogisticMixture(levels)
+    picture_at_once = len(shape) > 1 and issubclass(kind, MADE)
+    one_softmax = len(shape) == 1 or shape[0] == 1
+    if picture_at_once or (levels > FEW_LEVELS and not (levels <= MOST_LEVELS and one_softmax)):
+        return DiscretizedLogisticMixture(levels)
+    return Categorical(levels)
 
 
 def nearest(word: str, words: Any) -> str:
