@@ -38,6 +38,31 @@ from ancestral.walk import Walk
 FIRST = 7  # kernel size of the first layer
 
 
+class First(nn.Module):
+    """The 7x7 convolution with mask A (table 1): mask B on a shifted input, the rows above and the row on their own."""
+
+    def __init__(self, colours: int, out_channels: int, groups: int) -> None:
+        super().__init__()
+        left = (colours + 1, *(1 for _ in range(groups - 1)))
+        self.above = CausalConv2d(colours + 1, out_channels, (FIRST // 2, FIRST))
+        self.left = RowConv2d(left, out_channels, FIRST // 2, groups, bias=False)  # the other has one
+
+
+class Last(nn.Module):
+    """Two 1x1 layers and the output, each after a ReLU (table 1)."""
+
+    def __init__(self, in_channels: int, channels: int, out_channels: int, groups: int) -> None:
+        super().__init__()
+        widths = (in_channels, channels, channels, out_channels)
+        self.layers = nn.ModuleList(RowConv2d(*pair, 1, groups) for pair in itertools.pairwise(widths))
+
+    def forward(self, h: Tensor, cursor: Cursor | None) -> Tensor:
+        """Map features to the parameters of the likelihood."""
+        for layer in self.layers:
+            h = layer(h.relu(), cursor)
+        return h
+
+
 class ResidualBlock(nn.Module):
     """2h features in and out (figure 5), in `groups` channel groups."""
 
@@ -97,15 +122,10 @@ class PixelCNN(Model):
         check_odd("kernel_size", kernel_size, 3)
         self.kernel_size = kernel_size
         self.conditioner = chosen_conditioner(classes, conditioner)
-        left = (self.shape[0] + 1, *(1 for _ in range(groups - 1)))
-        self.first_above = CausalConv2d(self.shape[0] + 1, 2 * channels, (FIRST // 2, FIRST))
-        self.first_left = RowConv2d(left, 2 * channels, FIRST // 2, groups, bias=False)  # first_above has the bias
+        self.first = First(self.shape[0], 2 * channels, groups)
         self.blocks = nn.ModuleList(ResidualBlock(channels, kernel_size, groups) for _ in range(layers))
         self.condition = projection(self.conditioner, layers * channels)
-        self.final = nn.ModuleList(
-            RowConv2d(width, final_channels, 1, groups) for width in (2 * channels, final_channels)
-        )
-        self.out = RowConv2d(final_channels, likelihood.features(self.shape[0]), 1, groups)
+        self.last = Last(2 * channels, final_channels, likelihood.features(self.shape[0]), groups)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
@@ -135,17 +155,15 @@ class PixelCNN(Model):
         if cursor is not None:
             above = begin_row([block.masked for block in self.blocks], x, cursor)  # type: ignore[misc]
             plus = [a + p for a, p in zip(above, plus, strict=True)] if plus else above
-        return [self.first_above(x, cursor), *plus]
+        return [self.first.above(x, cursor), *plus]
 
     def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:
         """Run the network: pixels on the left, and what the row was told, to parameters; see `RasterNetwork.cols`."""
         first, *plus = (own_group(part, cursor, self.groups) for part in rows)
-        h = self.first_left(x, cursor, plus=first)
+        h = self.first.left(x, cursor, plus=first)
         for block, of_row in itertools.zip_longest(self.blocks, plus):
             h = block(h, of_row, cursor)
-        for layer in self.final:
-            h = layer(h.relu(), cursor)
-        return self.out(h.relu(), cursor)
+        return self.last(h, cursor)
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which values the network sees at (c, row, col): what stacked masks reach, without the blind spot."""

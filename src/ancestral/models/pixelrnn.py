@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ancestral.causal import CausalConv2d, Cursor, RowConv2d
+from ancestral.causal import Cursor, RowConv2d
 from ancestral.causal.recurrent import DiagonalRecurrence, RowRecurrence, begin_diagonals, begin_row_lstm
 from ancestral.conditioning import chosen_conditioner
 from ancestral.likelihoods import Bernoulli, Likelihood, check_count
 from ancestral.model import Model
+from ancestral.models.pixelcnn import FIRST, First, Last
 from ancestral.models.raster import (
     channel_groups,
     check_image,
@@ -33,8 +34,6 @@ from ancestral.models.raster import (
     walk_of,
 )
 from ancestral.walk import Walk
-
-FIRST = 7  # kernel size of the first layer
 
 # What the recurrent layers take, when a row begins, from the rows above: begin(layers, x, conditions, cursor).
 Begin = Callable[..., list[Tensor]]
@@ -80,15 +79,10 @@ class Network(nn.Module):
         super().__init__()
         channels, final_channels = widths
         self.groups, self.begin = groups, begin
-        left = (shape[0] + 1, *(1 for _ in range(groups - 1)))
-        self.first_above = CausalConv2d(shape[0] + 1, 2 * channels, (FIRST // 2, FIRST))
-        self.first_left = RowConv2d(left, 2 * channels, FIRST // 2, groups, bias=False)  # first_above has the bias
+        self.first = First(shape[0], 2 * channels, groups)
         self.blocks = nn.ModuleList(Block(layer, channels, groups, residual) for layer in recurrences)
         self.skip = RowConv2d(len(recurrences) * channels, 2 * channels, 1, groups, bias=False)
-        self.final = nn.ModuleList(
-            RowConv2d(width, final_channels, 1, groups) for width in (2 * channels, final_channels)
-        )
-        self.out = RowConv2d(final_channels, likelihood.features(shape[0]), 1, groups)
+        self.last = Last(2 * channels, final_channels, likelihood.features(shape[0]), groups)
 
     def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None) -> list[Tensor]:
         """Return what a row is told when it begins: what is added in the first layer, and in each block, if anything.
@@ -98,22 +92,20 @@ class Network(nn.Module):
         """
         conditions = None if condition is None else condition.chunk(len(self.blocks), 1)
         if cursor is None:
-            return [self.first_above(x), *(conditions or ())]
+            return [self.first.above(x), *(conditions or ())]
         layers = [block.recurrence for block in self.blocks]
-        return [self.first_above(x, cursor), *self.begin(layers, x, conditions, cursor)]
+        return [self.first.above(x, cursor), *self.begin(layers, x, conditions, cursor)]
 
     def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None) -> Tensor:
         """Run the network: pixels on the left, and what the row was told, to parameters; see `RasterNetwork.cols`."""
         first, *plus = (own_group(part, cursor, self.groups) for part in rows)
-        h = self.first_left(x, cursor, plus=first)
+        h = self.first.left(x, cursor, plus=first)
         states = []
         for block, of_row in itertools.zip_longest(self.blocks, plus):
             h, state = block(h, of_row, cursor)
             states.append(state)
         h = self.skip(joined(states, self.groups if cursor is None else 1), cursor, plus=h)
-        for layer in self.final:
-            h = layer(h.relu(), cursor)
-        return self.out(h.relu(), cursor)
+        return self.last(h, cursor)
 
 
 class RowLSTM(Model):
