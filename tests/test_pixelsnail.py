@@ -1,6 +1,8 @@
 """PixelSNAIL: what its paper says, beyond the contract of every model."""
 
 import itertools
+import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from ancestral.causal import Cursor, WeightNorm, attention
 from ancestral.causal.attention import CausalAttention, one_step_late, step_of
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
+from ancestral.machine import free_memory, number_in
 from ancestral.models import PixelSNAIL
 from ancestral.models.pixelsnail import background
 from ancestral.testing import changed_by, order_of, random_x, randomized
@@ -266,10 +269,10 @@ def test_attention_step_by_step_equals_the_whole():
 def test_too_many_positions_are_refused_in_training(shape, monkeypatch):
     """Training keeps T x T weights for every layer, evaluation only a part of them at a time."""
     model = small(shape, likelihood=Bernoulli())
-    needed = 1.25 * 2 * 3 * 1024 * (1024 + 42 * 6) * 4  # layers, batch, T, T and what else is kept of a pixel, bytes
+    needed = 1.25 * 3 * 1024 * (2 * (1024 + 42 * 6 + 40) + 2) * 4  # batch, T, layers, T and what else is kept, bytes
     x = torch.zeros(3, *shape, dtype=torch.long)
     monkeypatch.setattr(attention, "free_memory", lambda device: needed - 1)
-    with pytest.raises(ValueError, match=r"x is too large: attention over 1024 positions needs about 0\.0 GiB for"):
+    with pytest.raises(ValueError, match=r"attention over 1024 positions needs about 0\.0 GiB for"):
         model.log_prob(x)
     with torch.no_grad():
         assert model.log_prob(x).isfinite().all()
@@ -285,8 +288,36 @@ def test_a_walk_that_cannot_remember_is_refused(monkeypatch):
         model.sample(10)
 
 
+@pytest.mark.parametrize("shape", [(1, 24, 24), (3, 8, 8)])
+@pytest.mark.parametrize("head", [Bernoulli(), DiscretizedLogisticMixture(256), Categorical(256)])
+def test_the_estimate_holds_what_training_keeps(shape, head):
+    model = small(shape, likelihood=head)
+    x, kept = torch.zeros(4, *shape, dtype=torch.long), {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        log_p = model.log_prob(x)
+    estimate = attention.MORE * 4 * shape[1] * shape[2] * model.bytes_kept(shape[1] * shape[2])
+    assert 0.15 * estimate < sum(kept.values()) < estimate
+    assert log_p.requires_grad
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="no /proc/meminfo to read")
 def test_memory_of_this_machine_is_known():
-    assert 2**20 < attention.free_memory(torch.device("cpu"))
+    assert 2**20 < free_memory(torch.device("cpu")) < 2**50
+
+
+def test_numbers_in_files_of_the_system(tmp_path):
+    file = tmp_path / "memory"
+    file.write_text("cache 5\nanon 123\n")
+    assert number_in(str(file), "anon") == 123
+    assert number_in(str(file), "swap") == math.inf
+    assert number_in(str(tmp_path / "none")) == math.inf
+    file.write_text("max\n")
+    assert number_in(str(file)) == math.inf
 
 
 @pytest.mark.parametrize(

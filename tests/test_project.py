@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Imports point one way: a part may import its own group and those above it in this table.
 GROUPS = (
-    ("recorded", "files"),
+    ("recorded", "files", "machine"),
     ("causal", "conditioning", "distributions", "likelihoods", "data"),
     ("model", "walk", "capture"),
     ("models",),

@@ -255,6 +255,15 @@ def test_the_data_initialise_a_run_once(tmp_path: Path, monkeypatch: pytest.Monk
         assert (split.labels[(split.x == example).flatten(1).all(1)] == label).any()
 
 
+def test_a_trained_model_goes_on_with_its_weights(tmp_path: Path) -> None:
+    """Where a model is initialised by data, too: a second run begins with what the first one has learnt."""
+    model = PixelCNNpp(shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=1)
+    train(model, pictures(), tmp_path / "first", steps=20, batch_size=16)
+    learnt = evaluate(load(tmp_path / "first"), pictures()).nats
+    train(load(tmp_path / "first"), pictures(), tmp_path / "second", steps=1, lr=1e-9, batch_size=16)
+    assert evaluate(load(tmp_path / "second"), pictures()).nats == pytest.approx(learnt, abs=1e-3)
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -271,6 +271,14 @@ class GaussianMixture(Mixture):
 
     def distribution(self, log_weights: Tensor, means: Tensor, log_scales: Tensor) -> ContinuousMixture:
         return ContinuousMixture(GAUSSIAN, log_weights, means, log_scales)
+
+
+def check_likelihood(likelihood: Any) -> Likelihood:
+    """Return the likelihood, or raise ValueError where it is none."""
+    needed = ("levels", "couples_channels", "features", "scale", "log_probs", "walk")
+    if isinstance(likelihood, type) or not all(hasattr(likelihood, name) for name in needed):
+        raise ValueError(f"likelihood must be one such as Bernoulli() or Categorical(256), got {likelihood!r}")
+    return likelihood
 
 
 def check_count(name: str, value: int, least: int) -> int:

@@ -126,7 +126,7 @@ class RasterNetwork(Protocol):
     def rows(self, x: Tensor, condition: Condition, cursor: Cursor | None = None) -> Iterable[Tensor]:
         """Map rows above (B, C + 1, H, W) to features of the row, each (B, F, H, W).
 
-        A generator, so that the parallel pass holds one of them at a time.
+        They come as `cols` takes them; where this is a generator the parallel pass holds one at a time.
         """
 
     def cols(self, x: Tensor, rows: Iterable[Tensor], cursor: Cursor | None = None) -> Tensor:

@@ -1,6 +1,5 @@
 """Causal attention over the raster sequence of an image, with keys and values in the cursor's memory."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ancestral.causal.cursor import Cursor
+from ancestral.machine import free_memory
 
 EMPTY = -1e4  # logit of the empty slot: nothing beside any other, everything where there is no other; fits in 16 bits
 AT_ONCE = 2**24  # logits computed at once in a parallel pass: 64 MiB, which malloc maps and gives back whole
@@ -93,25 +93,6 @@ def check_attention(positions: int, kept: int, device: torch.device) -> None:
     needed, free = kept * MORE, free_memory(device)
     if needed > free:
         raise ValueError(
-            f"x is too large: attention over {positions} positions needs about {needed / 2**30:.1f} GiB for this "
-            f"batch, and {free / 2**30:.1f} GiB are free; take a smaller batch or smaller images"
+            f"attention over {positions} positions needs about {needed / 2**30:.1f} GiB for this batch, and "
+            f"{free / 2**30:.1f} GiB are free: take a smaller batch or smaller images"
         )
-
-
-def free_memory(device: torch.device) -> float:
-    """Return the bytes that a device has left; infinity where that cannot be known."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    available = 1024 * number_in("/proc/meminfo", "MemAvailable:")
-    group = "/sys/fs/cgroup/memory"
-    return min(available, number_in(f"{group}.max") - min(number_in(f"{group}.stat", "anon"), 2.0**60))
-
-
-def number_in(path: str, name: str = "") -> float:
-    """Return the number after a name in a file of the system, or the first; infinity where there is none."""
-    try:
-        words = Path(path).read_text().split()
-        return int(words[words.index(name) + 1 if name else 0])
-    except (OSError, ValueError, IndexError):
-        return torch.inf

@@ -60,7 +60,7 @@ class Cursor:
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
         self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
         self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
-        self._kept: dict[nn.Module, Tensor] = {}
+        self._kept: dict[nn.Module, Tensor] = {}  # whatever else a layer keeps; of columns, the features of each part
         self._sizes: dict[nn.Module, list[int]] = {}
         self._folded: dict[Weights, tuple[Tensor, ...]] = {}
         self._coarse: Cursor | None = None
@@ -69,7 +69,8 @@ class Cursor:
     def coarse(self) -> "Cursor":
         """The cursor at half the resolution; it moves with this one, and is first asked for at the first position."""
         if self._coarse is None:
-            self._coarse = Cursor(self.row.device)
+            height, width = self.size
+            self._coarse = Cursor(self.row.device, (-(-height // 2), -(-width // 2)))
         return self._coarse
 
     def reset(self) -> None:

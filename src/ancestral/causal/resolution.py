@@ -86,7 +86,11 @@ class HalfResolution(nn.Module):
             coarse, told = self.inner.rows(self.down_rows(u), condition)
             return self.up_rows(coarse, u.shape[2:]), told
         window = self.down_rows.window(u, cursor)
-        return self.even_row(window, condition, cursor) if cursor.even_row else cursor.kept(self.up_rows), []
+        if cursor.even_row:
+            return self.even_row(window, condition, cursor), []
+        made = cursor.kept(self)
+        made[0].copy_(made[1])  # the second row of the pixel clock that the even row has made
+        return cursor.kept(self.up_rows), []
 
     def even_row(self, window: Tensor, condition: Any, cursor: Cursor) -> Tensor:
         """Compute a coarse row from two rows (B, C, 2, W); return the first row it gives, and keep the second."""
@@ -111,7 +115,7 @@ class HalfResolution(nn.Module):
             y = self.inner.cols(self.down_cols.product(window, began, cursor), iter(below), cursor.coarse)
             here = torch.cat([cursor.col, cursor.col + 1])
             cursor.kept(self).index_copy_(1, here, self.up_cols.pixel(y, cursor))
-        return cursor.kept(self)[0 if cursor.even_row else 1].index_select(0, cursor.col)[0]
+        return cursor.kept(self)[0].index_select(0, cursor.col)[0]
 
     def needs(self, needs: Needs) -> Needs:
         """Return where the inputs are needed, if the outputs are needed there."""

@@ -31,6 +31,11 @@ class WeightNorm(nn.Module):
         self.b = nn.Parameter(torch.zeros(outputs))
         nn.init.normal_(self.v, std=0.05)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether gains and biases are as they were made: neither initialised nor trained."""
+        return bool(torch.isclose(self.g, torch.full_like(self.g, self.scale)).all()) and not bool(self.b.any())
+
     def matrix(self, cursor: Cursor | None = None) -> tuple[Tensor, Tensor]:
         """Return the whole matrix (in, out), and the bias (out)."""
         if cursor is None:
@@ -53,12 +58,16 @@ def initialize(network: nn.Module, run: Callable[[], Any]) -> None:
     """Set gains and biases so that every weight-normalised output has mean 0 and its layer's scale on one batch.
 
     Layer by layer, in one parallel pass: a layer sees the inputs that the layers before it give once they are set.
+    A network that has gains and biases of its own, as a trained one has, is left as it is.
 
     Args:
         network: whose layers are set.
         run: runs it on a batch.
     """
-    hooks = [m.register_forward_hook(standardise) for m in network.modules() if isinstance(m, WeightNorm)]
+    layers = [module for module in network.modules() if isinstance(module, WeightNorm)]
+    if not all(layer.fresh for layer in layers):
+        return
+    hooks = [layer.register_forward_hook(standardise) for layer in layers]
     try:
         run()
     finally:
@@ -67,7 +76,10 @@ def initialize(network: nn.Module, run: Callable[[], Any]) -> None:
 
 
 def standardise(weights: WeightNorm, _: Any, y: Tensor) -> Tensor:
-    """Set g and b by the mean and variance of the outputs (B, O, H, W), and return what the outputs then are."""
+    """Set g and b by the mean and variance of the outputs (B, O, H, W), and return what the outputs then are.
+
+    What does not vary on the batch is only centred: the authors' gain would make it up to 10^5 times as large.
+    """
     variance, mean = torch.var_mean(y.float(), (0, 2, 3), correction=0)
     factor = torch.where(variance > VARIES * weights.g.square(), weights.scale / variance.sqrt(), 1)
     weights.g.mul_(factor)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ancestral.causal.linear import Degrees, MaskedLinear, draw_degrees
 from ancestral.conditioning import chosen_conditioner, features_of
-from ancestral.likelihoods import Bernoulli, Categorical, Likelihood, check_count
+from ancestral.likelihoods import Bernoulli, Categorical, Likelihood, check_count, check_likelihood
 from ancestral.model import Model
 from ancestral.walk import Complete, Sample, Walk, drive, factors
 
@@ -79,7 +79,7 @@ class MADE(Model):
             raise ValueError(
                 f"masks={masks} needs order_agnostic=True or connectivity_agnostic=True: all would be alike"
             )
-        self.shape, self.likelihood, self.hidden = tuple(shape), likelihood, tuple(hidden)
+        self.shape, self.likelihood, self.hidden = tuple(shape), check_likelihood(likelihood), tuple(hidden)
         self.variables = math.prod(shape)
         self.masks, self.seed = masks, seed
         self.order_agnostic, self.connectivity_agnostic = order_agnostic, connectivity_agnostic

@@ -10,7 +10,8 @@ is, its factors there are not scored:
     p(x) = prod_{t in x_s} p(x_t | x_s, <t)  prod_{t not in x_s} p(x_t | x_s, x_<t),
 
 the exact likelihood under an order of its own: first the small image in raster order, then all other pixels in raster
-order.
+order. The paper allows several conditional networks in a row, and layers of either kind; here there is one, of Row
+LSTMs.
 """
 
 import torch
@@ -21,7 +22,7 @@ from ancestral.conditioning import Map, Vector, aligned, chosen_conditioner, fea
 from ancestral.likelihoods import Bernoulli, Likelihood, check_count
 from ancestral.model import Model
 from ancestral.models.pixelrnn import RowLSTM
-from ancestral.models.raster import check_image, check_image_shape, context_features, parameters_given
+from ancestral.models.raster import check_image, check_image_shape, check_size, context_features, parameters_given
 from ancestral.walk import Walk, raster_walk
 
 
@@ -101,7 +102,7 @@ class MultiScalePixelRNN(Model):
         shape: tuple[int, ...] | None = None,
     ) -> Walk:
         """Yield the factors of the small image's pixels, then of all others, in raster order; see `Model.walk`."""
-        check_image(x := self.empty(batch, shape or self.shape), self.shape[0])
+        x = self.empty(batch, check_size(shape, self.shape))
         with torch.no_grad():
             features = context_features(self, context, tuple(x.shape))
         return self.both_walks(x, features)

@@ -10,6 +10,7 @@ by strided convolutions, and up again with shortcuts from every layer of the way
 with the shortcut a and the context h. Convolutions are weight-normalised; `initialize` sets their gains and biases by a
 batch of data. The input is shifted (down for u, right for ul), so that every convolution may see its own position.
 
+In the first layer the authors shift what a convolution with its bias gives; here the input is shifted, the bias not.
 The paper's images have sizes divisible by four; here half of an odd size is rounded up, and what lies outside of a map
 is zero on every level. The strided branches begin a coarse position at its first pixel: what lies between that pixel
 and the present one they do not see, and the full resolution sees it only as far as its own convolutions reach. So
@@ -183,9 +184,10 @@ class Projections(nn.Module):
 class PixelCNNpp(Model):
     """PixelCNN++ over images of any size.
 
-    Pixels of odd rows have blind spots, because a coarse position is computed at its first pixel and serves two rows:
-    far to the right in the row above, and far to the left in their own row, where only convolutions at the full
-    resolution see. `receptive_field` leaves them out.
+    Rows that are not divisible by four can have blind spots, because a position of half (a quarter of) the resolution
+    is computed at its first pixel and serves two (four) rows: far to the right in the rows just above, and far to the
+    left in the row itself, where only finer convolutions see. `receptive_field` leaves them out. At 32x32 and the
+    paper's depth only odd rows have any.
 
     >>> model = PixelCNNpp(shape=(1, 8, 8), channels=8, layers=1)
     >>> model.receptive_field((0, 1, 0))[0, 0].int().tolist()

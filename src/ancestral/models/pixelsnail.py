@@ -8,6 +8,7 @@ attention block, through which a pixel sees all pixels strictly before it:
 with gated residual blocks of 1x1 convolutions. Keys and values are told the image itself, queries are not; keys and
 values of a pixel are therefore made one raster step late, when the pixel is known. Attention knows no places: the
 background tells them. Convolutions are weight-normalised; `initialize` sets their gains and biases by a batch of data.
+In the first layer the authors shift what a convolution with its bias gives; here the input is shifted, the bias is not.
 """
 
 import math
@@ -24,12 +25,13 @@ from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, begin_row
 from ancestral.causal.attention import CausalAttention, Step, check_attention, one_step_late, step_of
 from ancestral.causal.shifted import GatedResidual, Pointwise, concat_elu
 from ancestral.conditioning import chosen_conditioner
-from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, check_count
+from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, Table, check_count
 from ancestral.model import Model
 from ancestral.models.raster import (
     check_dropout,
     check_image,
     check_image_shape,
+    check_size,
     coupled,
     initialize_by,
     parameters_of,
@@ -37,7 +39,9 @@ from ancestral.models.raster import (
     total,
     walk_of,
 )
-from ancestral.walk import Condition, Walk
+from ancestral.walk import Walk
+
+OF_TABLE, OF_MIXTURE = 2, 8  # numbers that a likelihood keeps for the gradient, for each of its parameters
 
 
 class AttentionBlock(nn.Module):
@@ -121,8 +125,9 @@ class PixelSNAIL(Model):
         self.first_above = DownShiftedConv2d(colours + 1, channels, (1, 3))
         self.first_left = CornerConv2d(colours + 1, channels, (2, 1))
         corner, blocks = partial(CornerConv2d, kernel_size=(2, 2)), layers * residual_blocks
-        self.residual_blocks, self.remembered = residual_blocks, keys + channels // 2
-        self.kept = (10 * residual_blocks + 32) * channels  # about so many features of a pixel, in each group
+        self.residual_blocks, self.features_remembered = residual_blocks, keys + channels // 2
+        # about so many of a pixel in each group are kept for the gradient
+        self.features_kept = (10 * residual_blocks + 32) * channels + 40 * colours
         self.residuals = nn.ModuleList(GatedResidual(channels, corner, dropout) for _ in range(blocks))
         self.attentions = nn.ModuleList(AttentionBlock(channels, colours, keys, dropout) for _ in range(layers))
         self.out = Pointwise(channels, self.likelihood.features(colours))
@@ -132,9 +137,10 @@ class PixelSNAIL(Model):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+        check_image(x, self.shape[0])
         positions = x.shape[2] * x.shape[3]
-        if torch.is_grad_enabled():  # the attention weights of all layers are kept for the gradient, and features
-            self.check_memory(positions, len(x) * positions * (positions + self.kept))
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            check_attention(positions, len(x) * positions * self.bytes_kept(positions), self.device)
         return parameters_of(self, x, context)
 
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -149,26 +155,28 @@ class PixelSNAIL(Model):
         shape: tuple[int, ...] | None = None,
     ) -> Walk:
         """Yield the factors of every pixel in raster order, and of every channel within it; see `Model.walk`."""
-        positions = math.prod((shape or self.shape)[1:])
-        self.check_memory(positions, batch * positions * self.remembered)
+        positions = math.prod(check_size(shape, self.shape)[1:])
+        size = self.features_remembered * torch.finfo(self.dtype).bits // 8
+        check_attention(positions, batch * positions * len(self.attentions) * size, self.device)
         return walk_of(self, batch, context, shape)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         initialize_by(self, x, context)
 
-    def check_memory(self, positions: int, numbers: int) -> None:
-        """Raise ValueError where attention cannot keep so many numbers for each of its layers."""
-        if not torch.compiler.is_compiling():
-            size = torch.finfo(self.dtype).bits // 8
-            check_attention(positions, len(self.attentions) * numbers * size, self.device)
+    def bytes_kept(self, positions: int) -> int:
+        """Return about how many bytes of a pixel are kept for the gradient: attention weights, features, the head's."""
+        size = torch.finfo(self.dtype).bits // 8
+        weight = 6 if torch.is_autocast_enabled(self.device.type) else size  # a softmax in float32, and its cast
+        layer = positions * weight + self.features_kept * size
+        head = OF_TABLE if isinstance(self.likelihood, Table) else OF_MIXTURE
+        return len(self.attentions) * layer + 4 * head * self.likelihood.features(self.shape[0])
 
-    def rows(self, x: Tensor, condition: Condition, cursor: Cursor | None = None) -> list[Any]:
+    def rows(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> list[Any]:
         """Return what a row is told when it begins.
 
         That is: what the first layer sees of the row above; where this row continues that one, its last pixel; the
         background; what is added to the two convolutions of each residual block.
         """
-        assert not isinstance(condition, tuple)
         blocks = len(self.residuals)
         corners: list[Any] = [conv for block in self.residuals for conv in (block.conv1, block.conv2)]
         above: list[Any] = [None] * (1 + 2 * blocks)

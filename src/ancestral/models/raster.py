@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ancestral.causal import Cursor, RowConv2d
 from ancestral.causal.weightnorm import initialize
 from ancestral.conditioning import aligned, features_of
-from ancestral.likelihoods import Likelihood, Table, check_count
+from ancestral.likelihoods import Likelihood, Table, check_count, check_likelihood
 from ancestral.model import Model
 from ancestral.walk import Condition, RasterNetwork, Walk, raster_forward, raster_walk
 
@@ -36,16 +36,24 @@ class ImageModel(RasterNetwork, Contextual, Protocol):
 
 def check_image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return shape as (C, H, W), or raise ValueError."""
-    if not isinstance(shape, tuple | list) or len(shape) != 3 or min(shape) < 1:
+    if not isinstance(shape, tuple | list) or len(shape) != 3:
         raise ValueError(f"shape must be (C, H, W), got {shape!r}")
-    channels, height, width = shape
+    channels, height, width = (check_count("shape", side, 1) for side in shape)
     return channels, height, width
 
 
 def check_image(x: Tensor, channels: int) -> None:
-    """Raise ValueError unless x is a batch of images (B, C, H, W) with that many channels."""
-    if x.dim() != 4 or x.shape[1] != channels:
-        raise ValueError(f"x must have shape (B, {channels}, H, W), got {tuple(x.shape)}")
+    """Raise ValueError unless x is a batch of images (B, C, H, W) with that many channels, and pixels."""
+    if x.dim() != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
+        raise ValueError(f"x must have shape (B, {channels}, H, W), H and W at least 1, got {tuple(x.shape)}")
+
+
+def check_size(shape: tuple[int, ...] | None, trained: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of the images to walk over: that of the training images by default."""
+    chosen = check_image_shape(trained if shape is None else shape)
+    if chosen[0] != trained[0]:
+        raise ValueError(f"shape must be ({trained[0]}, H, W), got {chosen}")
+    return chosen
 
 
 def channel_groups(likelihood: Likelihood, colours: int, /, **features: int) -> int:
@@ -54,10 +62,10 @@ def channel_groups(likelihood: Likelihood, colours: int, /, **features: int) -> 
     Raises:
         ValueError: a number of features is not a positive integer that the groups divide.
     """
-    groups = 1 if likelihood.couples_channels else colours
+    groups = 1 if check_likelihood(likelihood).couples_channels else colours
     for name, count in features.items():
         if check_count(name, count, 1) % groups:
-            raise ValueError(f"{name} must be divisible by {groups}, the channel groups of RGB, got {count}")
+            raise ValueError(f"{name} must be divisible by {groups}, the channel groups, got {count}")
     return groups
 
 
@@ -69,13 +77,13 @@ def check_odd(name: str, size: int, least: int = 1) -> None:
 
 def check_dropout(dropout: float) -> None:
     """Raise ValueError unless it is a share of the features to drop."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")
 
 
 def coupled(likelihood: Likelihood, channels: int) -> Likelihood:
     """Return the likelihood with the channels of a pixel coupled in the head, for a network without channel groups."""
-    if isinstance(likelihood, Table) and channels > 1:
+    if isinstance(check_likelihood(likelihood), Table) and channels > 1:
         return replace(likelihood, couples_channels=True)  # type: ignore[type-var]
     return likelihood
 
@@ -103,6 +111,7 @@ def conditioned(model: ImageModel, context: Tensor | None, shape: tuple[int, ...
 
 def parameters_of(model: ImageModel, x: Tensor, context: Tensor | None) -> Tensor:
     """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""
+    check_image(x, model.shape[0])
     return parameters_given(model, x, conditioned(model, context, tuple(x.shape)))
 
 
@@ -114,7 +123,7 @@ def parameters_given(model: ImageModel, x: Tensor, condition: Tensor | None) -> 
 
 def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[int, ...] | None) -> Walk:
     """Return the walk over images of any size in raster order, and over the channels of each pixel."""
-    check_image(x := model.empty(batch, shape or model.shape), model.shape[0])
+    x = model.empty(batch, check_size(shape, model.shape))
     with torch.no_grad():
         condition = conditioned(model, context, tuple(x.shape))
     return raster_walk(model, x, condition)
@@ -123,10 +132,13 @@ def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[
 def initialize_by(model: Model, x: Tensor, context: Tensor | None) -> None:
     """Initialise weight-normalised layers by levels x (B, C, H, W), with dropout as in the training that follows."""
     check_image(model.check(x), model.shape[0])
+    if not len(x):
+        raise ValueError("x must hold examples to initialise by, got none")
     training = model.training
-    model.train()
-    initialize(model, lambda: model(x, context))
-    model.train(training)
+    try:
+        initialize(model.train(), lambda: model(x, context))
+    finally:
+        model.train(training)
 
 
 def total(*terms: Tensor | None) -> Tensor | None:
