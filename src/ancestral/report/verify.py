@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ancestral.checkpoint import write_json
 from ancestral.files import replacing
-from ancestral.report.field import Field, Walked, dependence, field_of, walked
+from ancestral.model import Model
+from ancestral.report.field import Field, Walked, dependence, field_of, rectangle, walked
 from ancestral.report.figures import field_picture, matrix_picture, png_of
 from ancestral.runs import Run
 
@@ -144,13 +145,30 @@ def field_findings(
     """Return findings, numbers and a picture of what a pixel sees, or which column depends on which."""
     shape = tuple(x.shape[1:])
     if len(shape) == 3:
-        at = (shape[0] - 1, shape[1] // 2, shape[2] // 2)
+        at = most_blind(run.model, shape, walk.place)
         return pixel_findings(field_of(run.model, x, context, at, walk.place))
     if len(shape) == 1 and shape[0] <= WIDEST:
         names = getattr(run.restore, "columns", None) or [f"{i}" for i in range(shape[0])]
         return column_findings(dependence(run.model, x, context), walk.place, names)
     detail = f"{' x '.join(map(str, shape))} variables are too many to draw"
     return [Finding("receptive field", "not applicable", detail)], {}, None
+
+
+def most_blind(model: Model, shape: tuple[int, ...], place: Tensor) -> tuple[int, int, int]:
+    """Return the pixel near the middle rows that by declaration misses most of what lies within its reach.
+
+    Four rows and eight columns are looked at, of all residues there may be: strided branches see less at some of them.
+    """
+    channel, (height, width) = shape[0] - 1, shape[1:]
+    rows = {min(max(0, height // 2 + offset), height - 1) for offset in range(-2, 2)}
+    cols = {width // 2, *range(0, width, max(1, (width + 6) // 7)), width - 1}
+
+    def misses(at: tuple[int, int, int]) -> tuple[int, int]:
+        before, declared = place < place[at], model.receptive_field(at)
+        aside = abs(at[1] - height // 2) + abs(at[2] - width // 2)
+        return int((before & ~declared & rectangle(declared & before)).any(0).sum()), -aside
+
+    return max(((channel, row, col) for row in sorted(rows) for col in sorted(cols)), key=misses)
 
 
 def pixel_findings(field: Field) -> "tuple[list[Finding], dict[str, Any], Figure]":

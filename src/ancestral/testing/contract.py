@@ -45,7 +45,7 @@ def changed_by(model: Model, x: Tensor, context: Tensor | None, places: list[tup
 
 
 def no_leak(model: Model) -> str:
-    """1. No log-probability depends on a later value; the receptive field is as declared, without blind spots."""
+    """1. No log-probability depends on a later value; what is declared is seen, and no more."""
     positions = 0
     for shape in odd_shapes(model):
         fresh = [rebuilt(model, shape) for _ in range(8)]
@@ -276,7 +276,7 @@ def keeps(model: Model) -> str:
 
 
 CONTRACT: dict[int, tuple[str, Callable[[Model], str]]] = {
-    1: ("no leak, receptive field as declared, no blind spot", no_leak),
+    1: ("no leak, receptive field as declared", no_leak),
     2: ("probabilities sum to one", sums_to_one),
     3: ("walk = parallel pass", walked_is_parallel),
     4: ("a walk costs at most one pass", cheap_walk),
