@@ -8,7 +8,7 @@ of one position, channel after channel (`walk`). A *distribution* is one factor:
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -123,7 +123,7 @@ class Table(ABC):
 class Bernoulli(Table):
     """Two levels, one logit each: p(x_t = 1) = sigma(a)."""
 
-    couples_channels: bool = False
+    couples_channels: bool = field(default=False, repr=False)
     levels = 2
     width = 1
 
@@ -139,7 +139,7 @@ class Categorical(Table):
     """A softmax over K levels for each channel (1601.06759, section 2.2)."""
 
     levels: int
-    couples_channels: bool = False
+    couples_channels: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         check_count("levels", self.levels, 2)

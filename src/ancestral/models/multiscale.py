@@ -1,4 +1,4 @@
-r"""Multi-scale PixelRNN: "Pixel Recurrent Neural Networks", van den Oord et al. 2016, arXiv 1601.06759, section 3.6.
+r"""Multi-scale PixelRNN: "Pixel Recurrent Neural Networks", van den Oord et al. 2016, arXiv 1601.06759.
 
 An unconditional PixelRNN generates a small image x_s, every s-th pixel of every s-th row; a conditional one generates
 the image given it. The small image is up-sampled by a network with a transposed convolution to a c x H x W map, and
