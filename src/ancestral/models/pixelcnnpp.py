@@ -114,6 +114,12 @@ class Resolution(nn.Module):
         self.up = nn.ModuleList(GatedResnet(channels, dropout, True) for _ in range(ups))
 
     @property
+    def blocks(self) -> list[int]:
+        """How many blocks this resolution, and each of the lower ones, has."""
+        own = len(self.down) + len(self.up)
+        return [own] if self.lower is None else [own, *self.lower.inner.blocks]  # type: ignore[attr-defined]
+
+    @property
     def corners(self) -> list[CornerConv2d]:
         """The convolutions of the pixel clock in the order they run."""
         return [conv for block in (*self.down, *self.up) for conv in (block.ul.conv1, block.ul.conv2)]
@@ -169,9 +175,8 @@ class Resolution(nn.Module):
 class Projections(nn.Module):
     """The linear maps V from the features h of a context to what all blocks add, one for each resolution."""
 
-    def __init__(self, features: int, width: int, layers: int) -> None:
+    def __init__(self, features: int, width: int, blocks: list[int]) -> None:
         super().__init__()
-        blocks = (2 * layers + (level < RESOLUTIONS - 1) for level in range(RESOLUTIONS))
         self.layers = nn.ModuleList(RowConv2d(features, width * n, bias=False) for n in blocks)
         for layer in self.layers:
             nn.init.normal_(layer.weight, std=0.05)  # type: ignore[arg-type]
@@ -235,7 +240,7 @@ class PixelCNNpp(Model):
         self.resolutions = Resolution(channels, layers, dropout, RESOLUTIONS)
         self.out = Pointwise(channels, self.likelihood.features(self.shape[0]))
         features = features_of(self.conditioner)
-        self.condition = Projections(features, 4 * channels, layers) if features else None
+        self.condition = Projections(features, 4 * channels, self.resolutions.blocks) if features else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map levels (B, C, H, W) to the likelihood's parameters (B, P, H, W), in one parallel pass."""

@@ -64,15 +64,12 @@ class AttentionBlock(nn.Module):
         The image one step late has a last channel of ones that says that there is a pixel before this one.
         """
         background, late_background, late = places
-        q = self.projected(self.query, self.to_query, torch.cat([u, background], 1), cursor)
+        told = torch.cat([u, background], 1)
+        q = self.to_query(self.query(told, concat_elu(told), cursor), cursor)
         seen = torch.cat([late[:, :-1], one_step_late(self, u, cursor), late_background], 1)
-        kv = self.projected(self.content, self.to_content, seen, cursor)
+        kv = self.to_content(self.content(seen, concat_elu(seen), cursor), cursor)
         mixed = self.attention(q, kv, cursor, step) * late[:, -1:]  # nothing at the first pixel
         return self.merge(u, concat_elu(u), cursor, self.shortcut(concat_elu(mixed), cursor))
-
-    def projected(self, block: GatedResidual, out: Pointwise, x: Tensor, cursor: Cursor | None) -> Tensor:
-        """Return the outputs of a residual block and a last layer."""
-        return out(block(x, concat_elu(x), cursor), cursor)
 
 
 class PixelSNAIL(Model):
@@ -185,8 +182,8 @@ class PixelSNAIL(Model):
         first = total(self.first_above(x, cursor), above[0])
         continued = F.pad(x[..., -1:], (0, x.shape[3] - 1))
         of_context = [None] * blocks if condition is None else condition.chunk(blocks, 1)
-        second = [total(*terms) for terms in zip(above[2::2], of_context, strict=True)]
-        return [first, continued, background(x, cursor), *above[1::2], *second]
+        above[2::2] = [total(*terms) for terms in zip(above[2::2], of_context, strict=True)]
+        return [first, continued, background(x, cursor), *above[1:]]
 
     def cols(self, x: Tensor, rows: Iterable[Any], cursor: Cursor | None = None) -> Tensor:
         """Run the network: pixels on the left, and what the row was told, to parameters; see `RasterNetwork.cols`."""
@@ -194,7 +191,7 @@ class PixelSNAIL(Model):
         places = (*ground.chunk(2, 1), x + continued)
         step = None if cursor is None else step_of(cursor, x.dtype)
         u = self.first_left(x, cursor, first)
-        blocks = zip(self.residuals, plus[: len(self.residuals)], plus[len(self.residuals) :], strict=True)
+        blocks = zip(self.residuals, plus[::2], plus[1::2], strict=True)
         for attention in self.attentions:
             for block, plus_1, plus_2 in islice(blocks, self.residual_blocks):
                 u = block(u, concat_elu(u), cursor, plus_1, plus_2)
@@ -223,6 +220,6 @@ def background(x: Tensor, cursor: Cursor | None) -> Tensor:
         t = t + cursor.row * width
     maps = []
     for position in (t, t - 1):
-        row, col = (position // width).to(x.dtype), (position % width).to(x.dtype)
+        row, col = (position // width).double(), (position % width).double()  # few bits would make neighbours the same
         maps += [(row - height / 2) / height] * (x.shape[1] - 1) + [(col - width / 2) / width] * (x.shape[1] - 1)
-    return torch.stack(maps).unflatten(1, x.shape[2:]).expand(len(x), -1, -1, -1)
+    return torch.stack(maps).to(x.dtype).unflatten(1, x.shape[2:]).expand(len(x), -1, -1, -1)
