@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ancestral.cli.recipes import check_wanted
+from ancestral.cli.recipes import check_wanted, likelihood_for
 from ancestral.data import BINARIZE, load
+from ancestral.likelihoods import LogisticMixture
 from ancestral.models import MODELS
 from ancestral.recipes import RECIPES, Recipe
 from calls import Call
@@ -95,6 +96,8 @@ def test_training_follows_a_recipe(call: Call, tmp_path: Path, name: str) -> Non
         words += ["--set", "classes=null"]
     done = call("train", *words, *smallest(recipe))
     assert done.status == 0, done.err
+    assert f"recipe {name}: reported {recipe.expected} ({recipe.expected.source})" in done.err
+    assert recipe.differs in done.err
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"]["name"] == name
     assert config["recipe"]["expected"]["value"] == recipe.expected.value
@@ -131,6 +134,51 @@ def test_data_may_be_changed_on_purpose(call: Call, tmp_path: Path) -> None:
     assert arguments["shape"] == [3, 8, 8]
     assert (likelihood := arguments["likelihood"])["class"] == "Categorical"
     assert likelihood["arguments"]["levels"] == 8
+
+
+def test_every_option_excuses_what_it_changes_and_no_more(call: Call, tmp_path: Path) -> None:
+    colour = npz(tmp_path / "colour.npz", train=np.random.default_rng(0).integers(256, size=(20, 3, 16, 16)))
+    name, out = "cifar10-pixelcnn", tmp_path / "run"
+    recipe = RECIPES[name]()
+    for options, meant in (
+        ({}, "--size"),
+        ({"bits": 5}, "--size"),
+        ({"size": 16}, ""),
+        ({"size": 8, "bits": 5}, ""),
+    ):
+        found = load(colour, **options)
+        if not meant:
+            check_wanted(name, recipe, found, options)
+            continue
+        with pytest.raises(ValueError, match=rf"\({meant} would say that it is meant\)"):
+            check_wanted(name, recipe, found, options)
+    with pytest.raises(ValueError, match=r"\(--size and --bits or --binarize would say that it is meant\)"):
+        check_wanted(name, recipe, load(colour, bits=5))
+    words = ["--recipe", name, "--data", "digits", "--size", 32, "--binarize", "threshold", "--out", out]
+    error = call("train", *words).error
+    assert "got digits" in error
+    assert "is meant" not in error  # nothing makes grey pictures RGB
+
+
+def test_a_density_has_as_many_components(tmp_path: Path) -> None:
+    recipe = RECIPES["imagenet32-pixelsnail"]()
+    data = load(some(recipe, tmp_path / "small.npz"), dequantize=True)
+    assert likelihood_for(recipe, data) == LogisticMixture(components=32)
+
+
+def test_what_differs_from_the_paper_is_said(call: Call, tmp_path: Path) -> None:
+    for name, words in (
+        ("imagenet32-row-lstm", "1023 for 1024"),
+        ("imagenet64-row-lstm", "513 for 512, 1023 for 1024"),
+        ("cifar10-row-lstm", "129 for 128, 1023 for 1024"),
+    ):
+        assert f"in threes: {words};" in RECIPES[name]().differs
+    out = call("recipes", "cifar10-pixelcnn++").out
+    for words in ("160 features as in the authors' code", "DiscretizedLogisticMixture(levels=256", "2.92 bits/dim"):
+        assert words in out
+    found = call("recipes", "cifar10-pixelcnn++", "--json").json
+    assert (found["name"], found["expected"]["value"]) == ("cifar10-pixelcnn++", 2.92)
+    assert "did you mean 'mnist-made'?" in call("recipes", "mnist-mad").error
 
 
 def test_wrong_use_is_one_line(call: Call, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`train --recipe`: what a recipe gives, where the user has not said otherwise."""
 
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import typer
 
 from ancestral.cli.settings import Start, begun, default_likelihood, differing, nearest
 from ancestral.data import Data
+from ancestral.likelihoods import Likelihood
 from ancestral.recipes import RECIPES, Recipe
-from ancestral.report.words import data_line, size_of
+from ancestral.report.words import data_line, shown, size_of
 from ancestral.runs import run_config
 
-__all__ = ["begun_by", "check_recipe_of", "recipe_named", "training_by"]
+__all__ = ["begun_by", "check_recipe_of", "recipe_line", "recipe_named", "recipe_rows", "training_by"]
 
 LIMITS = ("epochs", "steps", "minutes")
 RESHAPING = ("size", "bits", "binarize")  # options with which data is no longer what the recipe says
@@ -29,14 +31,35 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]()
 
 
-def begun_by(name: str, source: str | None, settings: list[str], options: dict[str, Any], seed: int) -> Start:
+def recipe_line(name: str, recipe: Recipe) -> str:
+    """Return the number that was reported, and what is not as it was there, in one line."""
+    line = f"{name}: reported {recipe.expected} ({recipe.expected.source})"
+    return f"{line}; here: {recipe.differs}" if recipe.differs else line
+
+
+def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    """Return everything that a recipe says, by what it is about."""
+    wanted, has = recipe.data, f"{size_of(recipe.data.shape)} of {recipe.data.levels} levels"
+    return [
+        ("model", f"{recipe.model}, {recipe.parameters():,} parameters"),
+        ("--set", " ".join(f"{name}={shown(value)}" for name, value in recipe.arguments.items())),
+        ("data", f"{wanted.name}, {has}" + (f", --binarize {wanted.binarize}" if wanted.binarize else "")),
+        ("from", wanted.where),
+        ("training", ", ".join(f"{name} {value:,g}" for name, value in recipe.training.items())),
+        ("reported", f"{recipe.expected} ({recipe.expected.source})"),
+        ("here", recipe.differs or "nothing is known to differ"),
+    ]
+
+
+def begun_by(
+    name: str, recipe: Recipe, source: str | None, settings: list[str], options: dict[str, Any], seed: int
+) -> Start:
     """Return what a new run of a recipe starts from; see `settings.begun`.
 
     Raises:
-        ValueError: an unknown recipe, or data that is not what it wants.
+        ValueError: data that is not what the recipe wants.
         typer.BadParameter: it needs data of the user, and no source is given.
     """
-    recipe = recipe_named(name)
     wanted = recipe.data
     if source is None and wanted.source is None:
         has = f"{size_of(wanted.shape)} of {wanted.levels} levels"
@@ -45,35 +68,57 @@ def begun_by(name: str, source: str | None, settings: list[str], options: dict[s
     options = {**options, "binarize": options["binarize"] or wanted.binarize}
 
     def arguments(data: Data) -> dict[str, Any]:
-        if not changed:
-            check_wanted(name, recipe, data)
-        return {**recipe.arguments, "likelihood": suited(recipe, data)}
+        check_wanted(name, recipe, data, changed)
+        return {**recipe.arguments, "likelihood": likelihood_for(recipe, data)}
 
     return begun(recipe.model, source or str(wanted.source), settings, options, seed, arguments)
 
 
-def check_wanted(name: str, recipe: Recipe, data: Data) -> None:
-    """Raise ValueError where data has another shape, or other levels, than a recipe wants."""
-    wanted = recipe.data
-    if (data.shape, data.discrete) != (wanted.shape, wanted.levels):
+def check_wanted(name: str, recipe: Recipe, data: Data, changed: Collection[str] = ()) -> None:
+    """Raise ValueError where data is not what a recipe wants, and no option says that it is meant.
+
+    Args:
+        name: of the recipe.
+        recipe: what wants it.
+        data: what there is.
+        changed: options that were given: size is for height and width, bits and binarize are for levels. Nothing is
+            for the number of channels.
+    """
+    wanted, meant = recipe.data, []
+    if data.shape[1:] != wanted.shape[1:] and "size" not in changed:
+        meant.append("--size")
+    if data.discrete != wanted.levels and not {"bits", "binarize"}.intersection(changed):
+        meant.append("--bits or --binarize")
+    channels = len(data.shape) == 3 and data.shape[0] == wanted.shape[0]
+    if meant or not channels:
         wants = f"{name} wants {wanted.name}, examples {size_of(wanted.shape)} of {wanted.levels} levels"
-        raise ValueError(f"{wants}, got {data_line(data)} (--size, --bits or --binarize would say that it is meant)")
+        hint = f" ({' and '.join(meant)} would say that it is meant)" if channels else ""
+        raise ValueError(f"{wants}, got {data_line(data)}{hint}")
 
 
-def suited(recipe: Recipe, data: Data) -> Any:
-    """Return the recipe's likelihood, with the levels that the data has where the user has changed them."""
-    likelihood = recipe.arguments["likelihood"]
+def likelihood_for(recipe: Recipe, data: Data) -> Likelihood:
+    """Return the recipe's likelihood, with the levels that the data has where the user has changed them.
+
+    Where it cannot have these it is the default one, with as many components where both have some.
+    """
+    likelihood: Any = recipe.arguments["likelihood"]
     if likelihood.levels == data.levels:
         return likelihood
-    has_levels = is_dataclass(likelihood) and "levels" in [field.name for field in fields(likelihood)]
-    if has_levels and data.levels is not None:
+    if data.levels is not None and "levels" in names_of(likelihood):
         return replace(likelihood, levels=data.levels)
-    return default_likelihood(recipe.kind, data)
+    other: Any = default_likelihood(recipe.kind, data)
+    if "components" in names_of(likelihood) and "components" in names_of(other):
+        return replace(other, components=likelihood.components)
+    return other
 
 
-def training_by(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def names_of(likelihood: Any) -> list[str]:
+    """Return the names of the fields of a likelihood, none where it is no dataclass."""
+    return [field.name for field in fields(likelihood)] if is_dataclass(likelihood) else []
+
+
+def training_by(recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:
     """Return how long and how a new run of a recipe is trained: what is given first, one limit only."""
-    recipe = recipe_named(name)
     limited = any(given[limit] is not None for limit in LIMITS)
     own = {key: value for key, value in recipe.training.items() if not (limited and key in LIMITS)}
     return given | {key: value for key, value in own.items() if given[key] is None}
@@ -81,7 +126,6 @@ def training_by(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def check_recipe_of(out: Path, name: str) -> None:
     """Raise ValueError where the run in a folder is not of the recipe."""
-    recipe_named(name)
     recorded = (run_config(out).get("recipe") or {}).get("name", "no recipe")
     if recorded != name:
         raise ValueError(differing(f"--recipe {name}", recorded, out))

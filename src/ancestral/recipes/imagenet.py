@@ -3,7 +3,7 @@
 from typing import Any
 
 from ancestral.likelihoods import Categorical, DiscretizedLogisticMixture
-from ancestral.recipes.recipe import Expected, Recipe, Wanted
+from ancestral.recipes.recipe import TRAINER, Expected, Recipe, Wanted, threes
 
 WHERE = (
     "the images of van den Oord et al. 2016, 1,281,149 + 49,999, as a folder of pictures with the sub-folders train "
@@ -11,7 +11,7 @@ WHERE = (
 )
 IMAGENET32 = Wanted("ImageNet 32x32", (3, 32, 32), 256, WHERE)
 IMAGENET64 = Wanted("ImageNet 64x64", (3, 64, 64), 256, WHERE)
-TRAINER = "AdamW with averaged weights, and its schedule"
+SCHEDULE = f"{TRAINER}, and its schedule"
 
 
 def gated_pixelcnn(data: Wanted, value: float) -> Recipe:
@@ -28,7 +28,7 @@ def gated_pixelcnn(data: Wanted, value: float) -> Recipe:
         data=data,
         training={"steps": 200_000, "batch_size": 128, "lr": 1e-3},
         expected=Expected(value, "bits/dim", "1606.05328, its results on ImageNet"),
-        differs=TRAINER,
+        differs=SCHEDULE,
     )
 
 
@@ -42,26 +42,27 @@ def imagenet64_gated_pixelcnn() -> Recipe:
     return gated_pixelcnn(IMAGENET64, 3.57)
 
 
-def row_lstm(data: Wanted, value: float, size: dict[str, Any], batch_size: int) -> Recipe:
-    """Return the Row LSTM of a size."""
+def row_lstm(data: Wanted, value: float, size: dict[str, Any], batch_size: int, features: str) -> Recipe:
+    """Return the Row LSTM of a size, which has other numbers of features than reported."""
     return Recipe(
         model="row-lstm",
         arguments={"likelihood": Categorical(256), **size, "final_channels": 1023, "classes": None},
         data=data,
         training={"epochs": 20, "batch_size": batch_size, "lr": 1e-3},
         expected=Expected(value, "bits/dim", "1601.06759, its results on ImageNet"),
-        differs="channel groups of R, G and B take features in threes: 513 for 512, 1023 for 1024; " + TRAINER,
+        differs=f"{features}; {SCHEDULE}",
     )
 
 
 def imagenet32_row_lstm() -> Recipe:
     """Row LSTM on 32x32."""
-    return row_lstm(IMAGENET32, 3.86, {"channels": 384, "layers": 12, "residual": True}, 64)
+    return row_lstm(IMAGENET32, 3.86, {"channels": 384, "layers": 12, "residual": True}, 64, threes(1023, 1024))
 
 
 def imagenet64_row_lstm() -> Recipe:
     """Row LSTM on 64x64, without residual connections."""
-    return row_lstm(IMAGENET64, 3.63, {"channels": 513, "layers": 4, "residual": False}, 32)
+    size = {"channels": 513, "layers": 4, "residual": False}
+    return row_lstm(IMAGENET64, 3.63, size, 32, threes(513, 512, 1023, 1024))
 
 
 def imagenet32_pixelsnail() -> Recipe:

@@ -1,7 +1,9 @@
 """Binarized MNIST, 28x28, in nats: the fixed binarization of Larochelle & Murray 2011, and the one drawn anew."""
 
+from typing import Any
+
 from ancestral.likelihoods import Bernoulli
-from ancestral.recipes.recipe import Expected, Recipe, Wanted
+from ancestral.recipes.recipe import TRAINER, Expected, Recipe, Wanted
 
 STATIC = Wanted(
     name="static binarized MNIST",
@@ -18,105 +20,83 @@ DYNAMIC = Wanted(
     "(N, 28, 28); every epoch draws its pixels",
     binarize="dynamic",
 )
-TRAINER = "AdamW with averaged weights instead of the paper's optimizer"
+
+
+def made(layers: int, value: float, place: str, differs: str) -> Recipe:
+    """Return the MADE of layers of 8000 units, 32 masks."""
+    return Recipe(
+        model="made",
+        arguments={
+            "likelihood": Bernoulli(),
+            "hidden": (8000,) * layers,
+            "masks": 32,
+            "order_agnostic": True,
+            "connectivity_agnostic": True,
+            "direct": True,
+            "classes": None,
+        },
+        data=STATIC,
+        training={"epochs": 300, "batch_size": 100, "lr": 1e-3},
+        expected=Expected(value, "nats", f"1502.03509, its table of MNIST: {place}, 32 masks"),
+        differs=f"{TRAINER} instead of Adagrad; {differs}",
+    )
 
 
 def mnist_made() -> Recipe:
     """MADE of one hidden layer, 32 masks."""
-    return Recipe(
-        model="made",
-        arguments={
-            "likelihood": Bernoulli(),
-            "hidden": (8000,),
-            "masks": 32,
-            "order_agnostic": True,
-            "connectivity_agnostic": True,
-            "direct": True,
-            "classes": None,
-        },
-        data=STATIC,
-        training={"epochs": 300, "batch_size": 100, "lr": 1e-3},
-        expected=Expected(88.04, "nats", "1502.03509, its table of MNIST: one layer, 32 masks"),
-        differs=f"{TRAINER}, Adagrad; the width is that of the two layers; the figure averages p(x) over the masks",
-    )
+    differs = "the width is that of the two layers; the figure averages p(x) over the masks"
+    return made(1, 88.04, "one layer", differs)
 
 
 def mnist_made_deep() -> Recipe:
     """MADE of two hidden layers, 32 masks: the paper's best."""
+    return made(2, 86.64, "two layers", "the figure averages p(x) over the masks")
+
+
+def pixelrnn(model: str, size: dict[str, Any], value: float, differs: str = "") -> Recipe:
+    """Return a network of the PixelRNN paper."""
     return Recipe(
-        model="made",
-        arguments={
-            "likelihood": Bernoulli(),
-            "hidden": (8000, 8000),
-            "masks": 32,
-            "order_agnostic": True,
-            "connectivity_agnostic": True,
-            "direct": True,
-            "classes": None,
-        },
+        model=model,
+        arguments={"likelihood": Bernoulli(), **size, "final_channels": 32, "classes": None},
         data=STATIC,
-        training={"epochs": 300, "batch_size": 100, "lr": 1e-3},
-        expected=Expected(86.64, "nats", "1502.03509, its table of MNIST: two layers, 32 masks"),
-        differs=f"{TRAINER}, Adagrad; the figure averages p(x) over the masks",
+        training={"epochs": 200, "batch_size": 16, "lr": 1e-3},
+        expected=Expected(value, "nats", "1601.06759, its results on MNIST"),
+        differs=f"{TRAINER} instead of RMSProp{differs}",
     )
 
 
 def mnist_pixelcnn() -> Recipe:
     """PixelCNN."""
-    return Recipe(
-        model="pixelcnn",
-        arguments={
-            "likelihood": Bernoulli(),
-            "channels": 32,
-            "layers": 15,
-            "final_channels": 32,
-            "classes": None,
-        },
-        data=STATIC,
-        training={"epochs": 200, "batch_size": 16, "lr": 1e-3},
-        expected=Expected(81.30, "nats", "1601.06759, its results on MNIST"),
-        differs=f"{TRAINER}, RMSProp; its size on MNIST is not in the paper: the depth is that on CIFAR-10",
-    )
+    differs = "; its size on MNIST is not in the paper: the depth is that on CIFAR-10"
+    return pixelrnn("pixelcnn", {"channels": 32, "layers": 15}, 81.30, differs)
 
 
 def mnist_diagonal_bilstm() -> Recipe:
     """Diagonal BiLSTM: the best of the PixelRNN paper."""
+    return pixelrnn("diagonal-bilstm", {"channels": 16, "layers": 7, "residual": True}, 79.20)
+
+
+def gated_pixelcnn(data: Wanted, training: dict[str, Any], expected: Expected, differs: str) -> Recipe:
+    """Return the Gated PixelCNN, of the same size for both binarizations."""
     return Recipe(
-        model="diagonal-bilstm",
-        arguments={
-            "likelihood": Bernoulli(),
-            "channels": 16,
-            "layers": 7,
-            "final_channels": 32,
-            "residual": True,
-            "classes": None,
-        },
-        data=STATIC,
-        training={"epochs": 200, "batch_size": 16, "lr": 1e-3},
-        expected=Expected(79.20, "nats", "1601.06759, its results on MNIST"),
-        differs=f"{TRAINER}, RMSProp",
+        model="gated-pixelcnn",
+        arguments={"likelihood": Bernoulli(), "channels": 128, "layers": 10, "kernel_size": 3, "classes": None},
+        data=data,
+        training={**training, "lr": 1e-3},
+        expected=expected,
+        differs=differs,
     )
 
 
 def mnist_gated_pixelcnn() -> Recipe:
     """Gated PixelCNN, as a baseline of the PixelVAE paper."""
-    return Recipe(
-        model="gated-pixelcnn",
-        arguments={"likelihood": Bernoulli(), "channels": 128, "layers": 10, "kernel_size": 3, "classes": None},
-        data=STATIC,
-        training={"epochs": 200, "batch_size": 64, "lr": 1e-3},
-        expected=Expected(80.10, "nats", "1611.05013, its results on binarized MNIST"),
-        differs="size and training are those of the network on dynamic MNIST: the paper gives none",
-    )
+    expected = Expected(80.10, "nats", "1611.05013, its results on binarized MNIST")
+    differs = "size and training are those of the network on dynamic MNIST: the paper gives none"
+    return gated_pixelcnn(STATIC, {"epochs": 200, "batch_size": 64}, expected, differs)
 
 
 def dynamic_mnist_gated_pixelcnn() -> Recipe:
     """Gated PixelCNN on images that every epoch draws anew."""
-    return Recipe(
-        model="gated-pixelcnn",
-        arguments={"likelihood": Bernoulli(), "channels": 128, "layers": 10, "kernel_size": 3, "classes": None},
-        data=DYNAMIC,
-        training={"epochs": 457, "batch_size": 128, "lr": 1e-3},
-        expected=Expected(81.50, "nats", "EugenHotaj/pytorch-generative, its README"),
-        differs="the test images are drawn too: figures vary with the seed",
-    )
+    expected = Expected(81.50, "nats", "EugenHotaj/pytorch-generative, its README")
+    differs = "the test images are drawn too: figures vary with the seed"
+    return gated_pixelcnn(DYNAMIC, {"epochs": 457, "batch_size": 128}, expected, differs)

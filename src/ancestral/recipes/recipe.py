@@ -1,7 +1,7 @@
 """What a recipe says: a model, the data it wants, how it is trained, and the number that was reported."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,20 @@ from ancestral.checkpoint import describe
 from ancestral.model import Model
 from ancestral.models import MODELS
 
-__all__ = ["Expected", "Recipe", "Wanted"]
+__all__ = ["TRAINER", "Expected", "Recipe", "Wanted", "threes"]
+
+TRAINER = "AdamW with averaged weights"  # what trains every model here, whatever the paper took
+
+
+def threes(here: int, reported: int, *more: int) -> str:
+    """Return why numbers of features are not those reported, in pairs: here, and there.
+
+    >>> threes(129, 128, 1023, 1024)
+    'channel groups of R, G and B take features in threes: 129 for 128, 1023 for 1024'
+    """
+    pairs = zip((here, *more[::2]), (reported, *more[1::2]), strict=True)
+    words = ", ".join(f"{one} for {other}" for one, other in pairs)
+    return f"channel groups of R, G and B take features in threes: {words}"
 
 
 @dataclass(frozen=True)
@@ -80,10 +93,11 @@ class Recipe:
     training: dict[str, Any]
     expected: Expected
     differs: str = ""
-    kind: type[Model] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", MODELS[self.model])
+    @property
+    def kind(self) -> type[Model]:
+        """The class of the model."""
+        return MODELS[self.model]
 
     def build(self) -> Model:
         """Return the model, new, for the data that the recipe wants."""
