@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from ancestral.cli.console import print_json
 from ancestral.cli.settings import build_model, default_likelihood, likelihood_of, literal
 from ancestral.data.restore import Arrays
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
-from ancestral.models import MADE, GatedPixelCNN
+from ancestral.models import MADE, MODELS, GatedPixelCNN
+from ancestral.report.words import citation
 from ancestral.runs import Run, in_units, open_run, relabelled
 from calls import Call, Done, exit_status
 
@@ -179,6 +181,7 @@ def test_train(training: tuple[Path, Done]) -> None:
     assert "1,258 train, 179 valid, 360 test; examples 1 x 8 x 8 of 17 levels, 10 classes" in done.err
     assert "channels=8, layers=2, kernel_size=3, classes=10" in done.err
     assert "bits/dim" in done.out
+    assert done.out.startswith("8 steps in ")
     assert done.out.splitlines()[-1] == f"next: ancestral evaluate {folder}"
 
 
@@ -198,6 +201,15 @@ def test_from_evaluation_to_report(call: Call, trained: Path, tmp_path: Path) ->
     assert done.out == f"written: {trained / 'report.html'}\n"
     page = (trained / "report.html").read_text()
     assert all(f"<h2>{title}</h2>" in page for title in ("How likely", "Training", "Samples", "Completions", "Timings"))
+
+
+def test_a_report_advises_no_option_that_it_lacks(call: Call, tmp_path: Path, digits: data.Data) -> None:
+    model = testing.tiny("multi-scale-pixelrnn", shape=(1, 8, 8), likelihood=Categorical(17), classes=10)
+    checkpoint.save(model, tmp_path / "run", data=digits.describe())
+    assert "proposals" in call("complete", tmp_path / "run", "--known", "top", "--out", tmp_path / "c.png").err
+    done = call("report", tmp_path / "run")
+    assert done.status == 0
+    assert done.err == ""
 
 
 def test_resume_needs_only_the_folder(call: Call, trained: Path) -> None:
@@ -246,6 +258,23 @@ def test_lists(call: Call) -> None:
     assert "photos" in call("data").out
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_cites_its_paper(name: str) -> None:
+    paper = citation(MODELS[name])
+    assert re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
+    assert paper.title
+    assert paper.authors
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_arguments_are_those_that_can_be_set(call: Call, name: str) -> None:
+    text = call("models", name).out
+    named = re.findall(r"^    (\w+): ", text, re.MULTILINE)
+    assert set(named) == set(call("models", name, "--json").json["arguments"])
+    assert "instead of `classes`" not in text  # the second line of one that cannot
+    assert not any(word in text for word in (">>>", "Raises", "array(", "tensor("))
+
+
 # --- samples and completions --------------------------------------------------------------------------------------
 
 
@@ -289,7 +318,12 @@ def test_complete_a_picture_with_a_mask(call: Call, run: Path, tmp_path: Path) -
     done = call(*words, "--context", 3, "--out", tmp_path / "c.png")
     assert done.status == 0
     assert "proposals" in done.err  # what is known comes after what is not
-    assert "effective sample size" in call(*words, "--context", 3, "--proposals", 4, "--out", tmp_path / "c.png").err
+    several = ["--context", 3, "--proposals", 4, "--out", tmp_path / "c.png"]
+    assert "effective sample size" in call(*words, *several).err
+    words[words.index("--known") + 1] = "top"
+    done = call(*words, *several)
+    assert "nothing is known after what is drawn: proposals change nothing" in done.err
+    assert "effective" not in done.err
     assert "--context" in call(*words, "--out", tmp_path / "c.png").error
 
 
@@ -299,7 +333,10 @@ def test_complete_a_picture_with_a_mask(call: Call, run: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["gated-pixelcn", "--data", "digits"], "unknown model 'gated-pixelcn', did you mean 'gated-pixelcnn'?"),
+        (
+            ["gated-pixelcn", "--data", "digits"],
+            "unknown model 'gated-pixelcn' (did you mean 'gated-pixelcnn'?); there are",
+        ),
         (["made", "--data", "digts"], "did you mean 'digits'?"),
         (["made", "--data", "nothing.npz"], "no such file or folder: 'nothing.npz'"),
         (["made", "--data", "empty"], "it is empty"),
@@ -311,6 +348,10 @@ def test_complete_a_picture_with_a_mask(call: Call, run: Path, tmp_path: Path) -
         (["made", "--data", "digits", "--set", "likelihood=Categorial"], "did you mean 'Categorical'?"),
         (["made", "--data", "digits", "--set", "likelihood=GaussianMixture"], "does not fit 17 levels"),
         (["made", "--data", "digits", "--set", "likelihood=exit()"], "unknown likelihood 'exit'"),
+        (
+            ["made", "--data", "digits", "--set", "likelihood=Categorical(levels=16)"],
+            "likelihood Categorical(levels=16): the data has 17 levels; leave levels out",
+        ),
         (["made", "--data", "digits", "--set", "classes=3"], "classes"),
         (["gated-pixelcnn", "--data", "digits", "--set", "layers=0"], "layers must be"),
         (["made", "--data", "digits", "--lr", "-1"], "lr must be positive"),
@@ -524,8 +565,39 @@ def test_settings_become_arguments(digits: data.Data) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["__import__('os').system('true')", "Categorical(17)", "Categorical(levels=f())", "(", ""]
+    ("text", "likelihood"),
+    [
+        ("Categorical", Categorical(17)),
+        ("Categorical(17)", Categorical(17)),
+        ("Categorical(couples_channels=true)", Categorical(17, couples_channels=True)),
+        ("Categorical(17, false)", Categorical(17)),
+        ("DiscretizedLogisticMixture(17, 5)", DiscretizedLogisticMixture(17, 5)),
+        ("DiscretizedLogisticMixture(17, components=5)", DiscretizedLogisticMixture(17, 5)),
+    ],
 )
+def test_likelihoods_take_values_as_settings_do(text: str, likelihood: Any) -> None:
+    assert likelihood_of(text, like((1, 8, 8), 17)) == likelihood
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Categorical(levels=f())", "levels=f(): it takes an integer"),
+        ("Categorical(couples_channels=3)", "couples_channels=3: it takes true or false"),
+        ("DiscretizedLogisticMixture(components=null)", "components=null: it takes an integer"),
+        ("DiscretizedLogisticMixture(256)", "(levels=256): the data has 17 levels; leave levels out"),
+        ("Categorical(17, levels=17)", "levels is given twice"),
+        ("Categorical(1, 2, 3)", "takes no 3 arguments; it has levels, couples_channels"),
+        ("Categorical(level=17)", "no argument 'level' (did you mean 'levels'?); it has levels"),
+        ("Categorical(**x)", "no argument 'None'"),
+    ],
+)
+def test_bad_values_of_likelihoods_are_named(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        likelihood_of(text, like((1, 8, 8), 17))
+
+
+@pytest.mark.parametrize("text", ["__import__('os').system('true')", "Categorical[17]", "(", ""])
 def test_nothing_is_evaluated(text: str) -> None:
     with pytest.raises(ValueError, match=r"it takes a name, or Name\(argument=value\)"):
         likelihood_of(text, like((1, 8, 8), 17))

@@ -137,6 +137,8 @@ def test_batches_hold_maps_in_place_of_labels(source: Path, name: str) -> None:
     assert torch.equal(context, as_context(GIVEN[name](x), 256))
     assert found.classes == ("0", "1", "2")
     assert found.describe()["options"]["given"] == name
+    anew = data.load(source, given=type(GIVEN[name])())
+    assert anew.describe()["options"]["given"] == name
     labels = data.load(source).batch("test", index)[1]
     assert labels is not None
     assert labels.tolist() == [0, 1]
@@ -343,7 +345,10 @@ def test_colour_for_a_run_of_grey_pictures(call: Caller, tmp_path: Path) -> None
 def test_mistakes_of_train(call: Caller, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "t.csv", np.random.default_rng(0).normal(size=(40, 3)), delimiter=",")
     for words, says in (
-        (["gated-pixelcnn", "--data", "digits", "--given", "grey"], "is for RGB pictures, got 1 channel"),
+        (
+            ["gated-pixelcnn", "--data", "digits", "--given", "grey"],
+            "given grey is for RGB pictures, got 1 channel: leave",
+        ),
         (["made", "--data", "digits", "--given", "small"], "made takes no maps"),
         (["made", "--data", tmp_path / "t.csv", "--given", "small"], "is for grey or RGB pictures, got continuous"),
         (["gated-pixelcnn", "--data", "digits", "--given", "small", "--set", "classes=10"], "leave one of them out"),

@@ -133,6 +133,10 @@ def test_one_proposal_says_what_it_ignores(name, shape, caplog):
     with caplog.at_level(logging.WARNING, "ancestral"):
         model.complete(x, ~known)  # known values first
     assert not caplog.text
+    with caplog.at_level(logging.WARNING, "ancestral"):
+        model.complete(x, ~known, proposals=3)
+    assert "nothing is known after what is drawn: proposals change nothing" in caplog.text
+    assert "effective" not in caplog.text
 
 
 # what random parameters are multiplied by: late values matter, and yet many proposals agree (ReLUs do not saturate)

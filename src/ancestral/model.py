@@ -133,12 +133,7 @@ class Model(Recorded, nn.Module, ABC):
         source = Complete(x[rows], known[rows], Sample(noise))
         walk = self.walk(len(rows), None if context is None else context[rows], shape=tuple(x.shape[1:]))
         out = drive(walk, source)
-        if bool(source.late.any()) and proposals == 1:
-            log.warning(
-                "complete: known values that come after unknown ones in the order of the model were kept but not "
-                "taken into account; proposals=N (--proposals N) chooses among N completions by their likelihood"
-            )
-        return out if proposals == 1 else resampled_by(source, out.unflatten(0, (-1, proposals)), generator)
+        return chosen(source, out.unflatten(0, (-1, proposals)), generator)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into a folder; see `checkpoint.save_pretrained`."""
@@ -219,6 +214,21 @@ class Model(Recorded, nn.Module, ABC):
         if len(context) != batch:
             raise ValueError(f"context must hold {batch} examples, got {len(context)}")
         return context
+
+
+def chosen(source: Complete, out: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return one of the proposals (B, N, *shape) of each example, and log what it takes into account."""
+    late, several = bool(source.late.any()), out.shape[1] > 1
+    if late and several:
+        return resampled_by(source, out, generator)
+    if late:
+        log.warning(
+            "complete: known values that come after unknown ones in the order of the model were kept but not taken "
+            "into account; proposals=N chooses among N completions by their likelihood"
+        )
+    if several:
+        log.warning("complete: nothing is known after what is drawn: proposals change nothing")
+    return out[:, 0]
 
 
 def resampled_by(source: Complete, out: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -107,7 +107,7 @@ class Run(NamedTuple):
         if word.isdecimal() and int(word) < len(names):
             return int(word)
         near = [] if word.isdecimal() else get_close_matches(word, names, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"--context {word}: no such class{hint}; there are {listed(names)}")
 
     def told(self, context: Tensor | None) -> Tensor | None:

@@ -98,10 +98,10 @@ def train(
     learns to colour pictures, with --given small to bring back what is lost at a quarter of their size.
     """
     settings, model = all_settings(settings, model, more)
-    length: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    check_usage(length, model, recipe, data, resume)
+    limits: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
+    check_usage(limits, model, recipe, data, resume)
     from ancestral import training
-    from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_named, training_by
+    from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_line, recipe_named, training_by
     from ancestral.cli.settings import begun, resumed
     from ancestral.report.words import data_line, model_line
     from ancestral.runs import device_named
@@ -109,24 +109,27 @@ def train(
 
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
+    followed = None if recipe is None else recipe_named(recipe)
     options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
     options["skip_bad"] = skip_bad
-    length |= {"batch_size": batch_size, "lr": lr, "precision": precision}
+    how = limits | {"batch_size": batch_size, "lr": lr, "precision": precision}
     config: dict[str, Any] = {}
     if resume and recipe is not None:
         check_recipe_of(out, recipe)
     if resume:
         start = resumed(out, model, data, settings, options)
-    elif recipe is not None:
-        start = begun_by(recipe, data, settings, options, seed or 0)
-        length = training_by(recipe, length)
-        config = {"recipe": {"name": recipe, **recipe_named(recipe).to_json()}}
+    elif followed is not None:
+        start = begun_by(str(recipe), followed, data, settings, options, seed or 0)
+        how = training_by(followed, how)
+        config = {"recipe": {"name": recipe, **followed.to_json()}}
     else:
         start = begun(str(model), str(data), settings, options, seed or 0)
     note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
     note(f"model  {model_line(start.name, start.model)}")
-    length |= {"device": device, "seed": seed, "resume": resume, "config": config}
-    return trained(out, training.train(start.model, start.data, out, **length))
+    if followed is not None:
+        note(f"recipe {recipe_line(str(recipe), followed)}")
+    how |= {"device": device, "seed": seed, "resume": resume, "config": config}
+    return trained(out, training.train(start.model, start.data, out, **how))
 
 
 def all_settings(settings: list[str] | None, model: str | None, more: list[str] | None) -> tuple[list[str], str | None]:
@@ -136,9 +139,9 @@ def all_settings(settings: list[str] | None, model: str | None, more: list[str] 
     return [*(settings or []), *(more or [])], model
 
 
-def check_usage(length: dict[str, Any], model: str | None, recipe: str | None, data: str | None, resume: bool) -> None:
+def check_usage(limits: dict[str, Any], model: str | None, recipe: str | None, data: str | None, resume: bool) -> None:
     """Raise the error of wrong usage where options of `train` exclude or need each other."""
-    given = [f"--{name}" for name, value in length.items() if value is not None]
+    given = [f"--{name}" for name, value in limits.items() if value is not None]
     if len(given) > 1:
         raise typer.BadParameter(f"{' and '.join(given)} are given; give one of them")
     if model is not None and recipe is not None:
@@ -150,10 +153,12 @@ def check_usage(length: dict[str, Any], model: str | None, recipe: str | None, d
 
 def trained(out: Path, summary: "Summary") -> Answer:
     """Answer with what training came to, and the command to type next."""
+    from ancestral.report.words import counted
+
     unit = "nats" if summary.valid_bits_per_dim is None else "bits/dim"
     value = summary.valid_nats if summary.valid_bits_per_dim is None else summary.valid_bits_per_dim
     figure = "there are no validation examples" if value is None else f"validation: {value:.3f} {unit}"
-    line = f"{summary.steps:,} steps in {summary.seconds / 60:.1f} minutes; {figure}, with the weights of step"
+    line = f"{counted(summary.steps, 'step')} in {summary.seconds / 60:.1f} minutes; {figure}, with the weights of step"
     line += f" {summary.best_step:,}"
     then = f"ancestral train --out {out} --resume" if summary.interrupted else f"ancestral evaluate {out}"
     return Answer({"run": str(out), **asdict(summary)}, [line, f"next: {then}"])
@@ -205,13 +210,14 @@ def sample(
     """
     from ancestral.report.draws import check_out, drawn, labels_for, save_draws
     from ancestral.report.giving import check_giving
+    from ancestral.report.words import counted
     from ancestral.runs import listed, open_run
 
     opened, files = open_run(run, device), [*(pictures or []), *(more or [])]
     check_out(out, opened.restore)
     check_giving(opened, files, context)
     if opened.given is not None:
-        return sampled(opened, files, out, n, temperature, seed)
+        return sample_given(opened, files, out, n, temperature, seed)
     labels = labels_for(opened, n, context)
     x, seconds = timed(lambda: drawn(opened, n, labels, temperature, seed))
     save_draws(opened, x, labels, out)
@@ -219,12 +225,13 @@ def sample(
     classes = "" if named is None else f", classes {listed(tuple(dict.fromkeys(named)))}"
     settings = {"n": n, "labels": named, "seed": seed, "temperature": temperature}
     result = {"written": str(out), **settings, "seconds": seconds}
-    return Answer(result, [f"{n} samples{classes} in {seconds:.2g} s: {out}"])
+    return Answer(result, [f"{counted(n, 'sample')}{classes} in {seconds:.2g} s: {out}"])
 
 
-def sampled(run: "Run", files: list[Path], out: Path, n: int, temperature: float, seed: int) -> Answer:
+def sample_given(run: "Run", files: list[Path], out: Path, n: int, temperature: float, seed: int) -> Answer:
     """Draw and write samples of a run whose model is given pictures."""
     from ancestral.report.giving import from_files, from_test, given_samples, save_given
+    from ancestral.report.words import counted
 
     giving = from_files(run, files, n) if files else from_test(run, run.data(), n, seed)
     x, seconds = timed(lambda: given_samples(run, giving, temperature, seed))
@@ -232,7 +239,7 @@ def sampled(run: "Run", files: list[Path], out: Path, n: int, temperature: float
     settings = {"n": n, "given": run.config["data"]["options"]["given"], "seed": seed, "temperature": temperature}
     result = {"written": str(out), **settings, "pictures": len(giving.pictures), "seconds": seconds}
     columns = "columns: what was given, samples, the original where it is known"
-    line = f"{n} samples given {len(giving.pictures)} pictures in {seconds:.2g} s: {out}"
+    line = f"{counted(n, 'sample')} given {counted(len(giving.pictures), 'picture')} in {seconds:.2g} s: {out}"
     return Answer(result, [line, *([columns] if out.suffix.lower() == ".png" else [])])
 
 
@@ -257,6 +264,7 @@ def complete(
     from ancestral.report.draws import check_picture, completed, originals
     from ancestral.report.known import known_part
     from ancestral.report.pictures import completions, save_png
+    from ancestral.report.words import counted
     from ancestral.runs import open_run
 
     opened = open_run(run, device)
@@ -266,8 +274,8 @@ def complete(
     drawings, seconds = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
     save_png(completions(opened.pictures(x), mask, [opened.pictures(row) for row in drawings]), out)
     result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": seconds}
-    columns = f"columns: picture, the part that is known ({known}), {n} completions"
-    return Answer(result, [f"{len(x) * n} completions in {seconds:.2g} s: {out}", columns])
+    columns = f"columns: picture, the part that is known ({known}), {counted(n, 'completion')}"
+    return Answer(result, [f"{counted(len(x) * n, 'completion')} in {seconds:.2g} s: {out}", columns])
 
 
 @command
@@ -315,14 +323,16 @@ def models(
 def about_model(name: str) -> Answer:
     """Answer with the arguments of a model."""
     from ancestral.cli.settings import arguments_of, model_named
-    from ancestral.report.words import shown
+    from ancestral.report.words import documented, shown
 
     kind = model_named(name)
     parameters = inspect.signature(kind).parameters
     defaults = {key: shown(parameters[key].default) for key in arguments_of(kind)}
     defaults |= {key: "as the data" for key in ("likelihood", "classes") if key in defaults}
-    doc = (inspect.getdoc(kind) or "").partition("\n\nRaises:")[0]
-    return Answer({"name": name, "arguments": defaults}, [doc, "", [("--set", "default"), *defaults.items()]])
+    return Answer(
+        {"name": name, "arguments": defaults},
+        [documented(kind, defaults), "", [("--set", "default"), *defaults.items()]],
+    )
 
 
 @command
@@ -334,10 +344,14 @@ def data() -> Answer:
 
 
 @command
-def recipes() -> Answer:
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Say more about this one.")] = None,
+) -> Answer:
     """List the recipes: the papers' models, sizes and data, and the number that was reported of each."""
     from ancestral.recipes import RECIPES
 
+    if name is not None:
+        return about_recipe(name)
     found = {name: recipe() for name, recipe in RECIPES.items()}
     counts = {name: recipe.parameters() for name, recipe in found.items()}
     result = {name: {**recipe.to_json(), "parameters": counts[name]} for name, recipe in found.items()}
@@ -347,6 +361,17 @@ def recipes() -> Answer:
     ]
     text = [("recipe", "data", "model", "parameters", "reported", "by"), *rows]
     return Answer(result, [text, "", "follow one: ancestral train --recipe NAME --data FILE --out RUN"])
+
+
+def about_recipe(name: str) -> Answer:
+    """Answer with everything that a recipe says."""
+    from ancestral.cli.recipes import recipe_named, recipe_rows
+
+    recipe = recipe_named(name)
+    result = {"name": name, **recipe.to_json(), "parameters": recipe.parameters()}
+    source = "" if recipe.data.source else " --data FILE"
+    follow = f"follow it: ancestral train --recipe {name}{source} --out RUN"
+    return Answer(result, [[("", ""), *recipe_rows(recipe)], "", follow])
 
 
 def timed(compute: Callable[[], Any]) -> tuple[Any, float]:

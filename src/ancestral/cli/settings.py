@@ -1,7 +1,7 @@
 """What a user writes on a command line, as arguments of a model: `layers=12`, `hidden=500,500`, `likelihood=Name(...)`.
 
 A value is a literal of Python or JSON (a number, a tuple, true, false, null), or a likelihood of this library by its
-name, with arguments in parentheses if need be. Nothing is ever evaluated, and levels are those of the data.
+name, with such values in parentheses if need be. Nothing is ever evaluated, and levels are those of the data.
 """
 
 import ast
@@ -47,6 +47,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     kind.__name__: kind
     for kind in (Bernoulli, Categorical, DiscretizedLogisticMixture, LogisticMixture, GaussianMixture)
 }
+WORDS = {"true": True, "false": False, "null": None, "none": None}
 FEW_LEVELS = 32  # up to here a softmax needs no idea of which levels are neighbours
 MOST_LEVELS = 256  # of a softmax
 
@@ -194,10 +195,10 @@ def default_likelihood(kind: type[Model], data: Data) -> Likelihood:
 
 
 def nearest(word: str, words: Any) -> str:
-    """Return ", did you mean 'x'?" for the nearest of the words, or nothing where none is near."""
+    """Return " (did you mean 'x'?)" for the nearest of the words, or nothing where none is near."""
     by_lower = {w.lower(): w for w in words}
     near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f", did you mean {by_lower[near[0]]!r}?" if near else ""
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
 def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[str, Any]:
@@ -220,9 +221,8 @@ def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[
 
 def literal(text: str) -> Any:
     """Return the value of a literal, or the text itself where it is none."""
-    words = {"true": True, "false": False, "null": None, "none": None}
-    if text.strip().lower() in words:
-        return words[text.strip().lower()]
+    if text.strip().lower() in WORDS:
+        return WORDS[text.strip().lower()]
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError):
@@ -254,39 +254,64 @@ def described(hint: Any) -> str:
 
 
 def likelihood_of(text: str, data: Data) -> Likelihood:
-    """Return the likelihood `Name` or `Name(argument=number, ...)`, with the levels of the data where it needs them."""
+    """Return the likelihood `Name` or `Name(argument=value, ...)`, with the levels of the data where it needs them."""
     call = named_call(text)
     if call is None:
         raise ValueError(f"--set likelihood={text}: it takes a name, or Name(argument=value), such as {example(data)}")
-    name, arguments = call
+    name, values, arguments = call
     if name not in LIKELIHOODS:
         raise ValueError(f"unknown likelihood {name!r}{nearest(name, LIKELIHOODS)}; there are {', '.join(LIKELIHOODS)}")
-    return suited(LIKELIHOODS[name], arguments, data)
+    return suited(LIKELIHOODS[name], by_name(LIKELIHOODS[name], values, arguments), data)
 
 
-def named_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the arguments of `Name` or `Name(argument=literal, ...)`, None of anything else."""
+def named_call(text: str) -> tuple[str, list[str], dict[str, str]] | None:
+    """Return the name, the values and the named values of `Name` or `Name(value, argument=value)`, as they are typed.
+
+    Of anything else, None.
+    """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        function, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) else (tree, [])
-        arguments = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError):
         return None
-    if not isinstance(function, ast.Name) or (isinstance(tree, ast.Call) and tree.args):
+    function, values, named = (tree.func, tree.args, tree.keywords) if isinstance(tree, ast.Call) else (tree, [], [])
+    if not isinstance(function, ast.Name):
         return None
-    return function.id, arguments
+    return function.id, [ast.unparse(value) for value in values], {str(k.arg): ast.unparse(k.value) for k in named}
+
+
+def by_name(kind: type[Likelihood], values: list[str], named: dict[str, str]) -> dict[str, Any]:
+    """Return the arguments of a likelihood by their names, of the types that they have.
+
+    Raises:
+        ValueError: there is none of that name, one is given twice, they are too many, or one has another type.
+    """
+    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key != "return"}
+    has = f"it has {', '.join(hints)}" if hints else "it has none"
+    if len(values) > len(hints):
+        raise ValueError(f"likelihood {kind.__name__} takes no {len(values)} arguments; {has}")
+    texts = dict(zip(hints, values, strict=False))
+    for key, text in named.items():
+        if key not in hints:
+            raise ValueError(f"likelihood {kind.__name__} has no argument {key!r}{nearest(key, hints)}; {has}")
+        if key in texts:
+            raise ValueError(f"likelihood {kind.__name__}: {key} is given twice, as {texts[key]} and as {text}")
+        texts[key] = text
+    found = {key: fitted(literal(text), hints[key]) for key, text in texts.items()}
+    for key, (fits, _) in found.items():
+        if not fits:
+            raise ValueError(f"likelihood {kind.__name__}: {key}={texts[key]}: it takes {described(hints[key])}")
+    return {key: value for key, (_, value) in found.items()}
 
 
 def suited(kind: type[Likelihood], arguments: dict[str, Any], data: Data) -> Likelihood:
     """Return the likelihood with these arguments and the levels of the data."""
-    parameters = inspect.signature(kind).parameters
-    for key in arguments:
-        if key not in parameters:
-            has = f"it has {', '.join(parameters)}" if parameters else "it has none"
-            raise ValueError(f"likelihood {kind.__name__} has no argument {key!r}{nearest(key, parameters)}; {has}")
-    if "levels" in parameters and data.levels is not None:
-        arguments = {"levels": data.levels} | arguments
-    if "levels" in parameters and "levels" not in arguments:
+    needs_levels = "levels" in inspect.signature(kind).parameters
+    if data.levels is not None and arguments.get("levels", data.levels) != data.levels:
+        wrong = f"likelihood {kind.__name__}(levels={arguments['levels']})"
+        raise ValueError(f"{wrong}: the data has {data.levels} levels; leave levels out")
+    if needs_levels and data.levels is not None:
+        arguments = {**arguments, "levels": data.levels}
+    if needs_levels and "levels" not in arguments:
         raise ValueError(f"likelihood {kind.__name__} is for levels, got {kind_of(data)}: {example(data)} would do")
     likelihood = kind(**arguments)
     if likelihood.levels != data.levels:

@@ -4,15 +4,12 @@ It is a picture of the same levels, so that it can be shown, and a user's own pi
 it as a map scaled to [-1, 1].
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["GIVEN", "Given", "Grey", "Small", "as_context"]
 
 
-@dataclass(frozen=True)
 class Grey:
     """The luminance of RGB pictures, (19595 R + 38470 G + 7471 B + 32768) >> 16: ITU-R BT.601, rounded as Pillow does.
 
@@ -27,7 +24,7 @@ class Grey:
     def channels(self, colours: int) -> int:
         """Return how many channels it has where the examples have C; raise ValueError where they are not RGB."""
         if colours != 3:
-            raise ValueError(f"given grey (--given grey) is for RGB pictures, got {colours} channel: leave it out")
+            raise ValueError(f"given grey is for RGB pictures, got {colours} channel: leave it out")
         return 1
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -36,7 +33,6 @@ class Grey:
         return ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16)[:, None]
 
 
-@dataclass(frozen=True)
 class Small:
     """The picture at a quarter of its size: the mean of each 4x4 pixels, of fewer at the right and lower edge, rounded.
 

@@ -82,7 +82,7 @@ def load(
         "bits": bits,
         "binarize": _name(binarize),
         "skip_bad": skip_bad,
-        "given": next((name for name, value in GIVEN.items() if value == given), None),
+        "given": next((name for name, value in GIVEN.items() if type(value) is type(given)), None),
         **({"dequantize": True} if dequantize else {}),  # without it a run is recorded as ever
     }
     data = _data(str(source), found, options, seed)
@@ -99,7 +99,7 @@ def _giving(data: Data, given: Given) -> Data:
     name = data.options["given"]
     if not isinstance(data.restore, Pictures):
         what = f"examples of shape {data.shape}" if data.levels is not None else "continuous values"
-        raise ValueError(f"given {name} (--given {name}) is for grey or RGB pictures, got {what}: leave it out")
+        raise ValueError(f"given {name} is for grey or RGB pictures, got {what}: leave it out")
     given.channels(data.shape[0])
     return replace(data, given=given)
 
@@ -135,7 +135,7 @@ def _unknown(source: str) -> Exception:
     if path.suffix or len(path.parts) > 1:
         return FileNotFoundError(f"no such file or folder: {source!r}; {kinds}")
     near = difflib.get_close_matches(source, BUILT_IN, n=1)
-    return ValueError(f"unknown data source {source!r}{f', did you mean {near[0]!r}?' if near else ''}; {kinds}")
+    return ValueError(f"unknown data source {source!r}{f' (did you mean {near[0]!r}?)' if near else ''}; {kinds}")
 
 
 def _checked_size(size: Any) -> None:

@@ -23,6 +23,7 @@ from ancestral.report.giving import from_test, given_samples, page_of
 from ancestral.report.known import known_part
 from ancestral.report.page import details, page, paragraph, picture, section, table
 from ancestral.report.pictures import completions, in_rows, png, rgb
+from ancestral.report.verify import quiet
 from ancestral.report.words import citation, evaluation_rows, shown, summary_line
 from ancestral.runs import Run
 
@@ -152,7 +153,8 @@ def completing(run: Run, data: Data | None) -> str:
         return ""
     x, context = varied(data, COMPLETED)
     known, context = known_part("top", *run.model.shape[1:]), run.told(context)
-    drawings = completed(run, x, known, context, TIMES)
+    with quiet():  # a report has no proposals to advise
+        drawings = completed(run, x, known, context, TIMES)
     content = png(completions(run.pictures(x), known, [run.pictures(row) for row in drawings]))
     given = "" if context is None else f" and {'its label' if run.given is None else run.given.words}"
     caption = f"a test picture, what the model was given of it{given}, and {TIMES} ways to go on"

@@ -49,7 +49,7 @@ def check_giving(run: Run, files: Sequence[Path], context: str | None) -> None:
     if run.given is None and files:
         raise ValueError(f"--input {files[0]}: the model of {run.folder} is given no picture; leave it out")
     if run.given is not None and context is not None:
-        run.label(context)
+        raise ValueError(f"--context {context}: the model of {run.folder} is given {run.given.words}; leave it out")
 
 
 def in_turn(n: int, pictures: int) -> Tensor:

@@ -53,7 +53,7 @@ def known_part(word: str, height: int, width: int) -> Tensor:
     path = Path(word)
     if not path.is_file():
         near = get_close_matches(word, PARTS, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
             f"--known {word}: no such part or file{hint}; it takes {', '.join(PARTS)} or a mask, a picture file"
         )

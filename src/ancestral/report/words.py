@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ancestral.data import Data
@@ -14,7 +14,9 @@ __all__ = [
     "Citation",
     "about",
     "citation",
+    "counted",
     "data_line",
+    "documented",
     "evaluation_rows",
     "model_line",
     "plus_minus",
@@ -23,7 +25,10 @@ __all__ = [
     "summary_line",
 ]
 
-PAPER = re.compile(r'^(?P<name>.+?): "(?P<title>.+?)", (?P<authors>.+?),? arXiv (?P<arxiv>\d{4}\.\d{4,5})\.?$')
+PAPER = re.compile(
+    r'^(?P<name>.+?): "(?P<title>.+?)", (?P<authors>.+?),? arXiv (?P<arxiv>\d{4}\.\d{4,5})(, section [\d.]+)?\.?$'
+)
+ARGUMENT = re.compile(r"^    (?P<name>\w+): .*\n?(?:     .*\n?)*", re.MULTILINE)  # with the lines that go on
 
 
 class Citation(NamedTuple):
@@ -55,6 +60,15 @@ def shown(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(f'{k}={shown(v)}' for k, v in value.arguments.items())})"
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else f"{value}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "step"), counted(1258, "picture")
+    ('1 step', '1,258 pictures')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def plus_minus(value: float | None, se: float | None, digits: int = 3) -> str:
@@ -127,3 +141,15 @@ def model_line(name: str, model: Model) -> str:
 def about(kind: type[Model]) -> str:
     """Return the first line of a class's docstring."""
     return (inspect.getdoc(kind) or "").partition("\n")[0]
+
+
+def documented(kind: type[Model], arguments: Collection[str]) -> str:
+    """Return the docstring of a class for who types its arguments: these ones, no examples and no errors."""
+    paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
+    kept = [part for part in paragraphs if not part.startswith((">>>", "Raises:"))]
+    return "\n\n".join(typed(part, arguments) if part.startswith("Args:") else part for part in kept)
+
+
+def typed(paragraph: str, arguments: Collection[str]) -> str:
+    """Return the paragraph of a docstring that describes arguments, with these ones only."""
+    return ARGUMENT.sub(lambda found: found[0] if found["name"] in arguments else "", paragraph).rstrip()
