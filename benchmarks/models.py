@@ -4,18 +4,19 @@
     python benchmarks/models.py --table
 
 Every row is a run of the commands that a user types, in processes of its own: `ancestral train`, then `ancestral
-evaluate` on the test part. Rows of the same command that are in the JSON are left as they are, unless --again; it is
-written after each row. --table writes docs/models.md from the JSON, and does nothing else.
+evaluate` on the test part. Rows that are in the JSON with the same settings, minutes and threads are left as they are,
+unless --again; it is written after each row. --table writes docs/models.md from the JSON, and does nothing else.
 """
 
 import argparse
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -29,7 +30,7 @@ from ancestral.checkpoint import read_json, write_json
 from ancestral.data import load
 from ancestral.evaluation import baselines
 from ancestral.models import MODELS
-from models_table import page
+from models_table import page, typed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "results" / "models.json", ROOT / "docs" / "models.md"
@@ -89,24 +90,29 @@ class Job(NamedTuple):
     def words(self, minutes: float, out: Path) -> list[str]:
         """Return the words of the training command."""
         noise = ["--dequantize"] if self.head == "dequantized" else []
-        options = [word for word in self.settings if word.startswith("--")]
-        given = [word for word in self.settings if not word.startswith("--")]
-        words = ["train", self.model, "--data", self.data, *noise, *options, "--minutes", f"{minutes:g}"]
-        return [*words, "--out", str(out), *(["--set", *given] if given else [])]
+        words = ["train", self.model, "--data", self.data, *noise, "--minutes", f"{minutes:g}", "--out", str(out)]
+        return [*words, *typed(self.settings)]
 
     def command(self, minutes: float) -> str:
-        """Return the training command as a user types it; a row is measured again where it has become another one."""
-        return "ancestral " + " ".join(self.words(minutes, Path("RUN")))
+        """Return the training command as a user types it in a shell."""
+        return shlex.join(["ancestral", *self.words(minutes, Path("RUN"))])
+
+    def measured(self, minutes: float, threads: int, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Say whether one of the rows is of this job, with the same settings, minutes and threads."""
+        wanted = (self.key, list(self.settings), minutes, threads)
+        return any((key_of(row), row["settings"], row["minutes"], row["threads"]) == wanted for row in rows)
 
 
 def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
-    """Yield the rows that are asked for, of models that there are."""
+    """Yield what is asked for, by the tables above: data sets, their parts, models; in the second part both heads."""
+    asked = arguments.models or MODELS
     for data in arguments.data:
         if "models" in arguments.part:
-            for model, settings in ARGUMENTS[data].items():
-                yield Job("models", model, data, "", settings)
+            for model in (model for model in ARGUMENTS[data] if model in asked):
+                yield Job("models", model, data, "", ARGUMENTS[data][model])
         if "dequantized" in arguments.part:
-            for model, settings in DEQUANTIZED[data].items():
+            for model in (model for model in DEQUANTIZED[data] if model in asked):
+                settings = DEQUANTIZED[data][model]
                 yield Job("dequantized", model, data, "discretized", (*settings, DISCRETIZED))
                 yield Job("dequantized", model, data, "dequantized", (*settings, CONTINUOUS))
 
@@ -122,7 +128,8 @@ def ancestral(words: list[str], threads: int) -> tuple[dict[str, Any], float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         answer, messages = (file.seek(0) or file.read() for file in (told, said))
     if process.returncode:
-        raise RuntimeError(f"ancestral {' '.join(words)}: {messages.splitlines()[-1:]}")
+        last = (messages.splitlines() or [f"exit status {process.returncode}"])[-1]
+        raise RuntimeError(f"{shlex.join(['ancestral', *words])}: {last}")
     return json.loads(answer), usage.ru_utime + usage.ru_stime
 
 
@@ -171,7 +178,7 @@ def codec_bits(x: np.ndarray, options: dict[str, Any]) -> dict[str, float]:
     return {"bits_per_dim": float(np.mean(sizes)), "bits_per_dim_se": float(np.std(sizes, ddof=1) / len(sizes) ** 0.5)}
 
 
-def key_of(row: dict[str, Any]) -> dict[str, str]:
+def key_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Return what a row is found by."""
     return {name: row[name] for name in ("model", "data", "head") if name in row}
 
@@ -192,14 +199,10 @@ def put(result: dict[str, Any], job: Job, row: dict[str, Any]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure what is asked for and not known, and write the JSON after each row."""
     result = known(arguments.json)
-    wanted = [job for job in jobs(arguments) if job.model in (arguments.models or MODELS)]
-    for job in [job for job in wanted if job.model not in MODELS]:
-        print(f"{job.model}: there is no such model (yet)", file=sys.stderr)
-    have = {(part, row["command"], row["threads"]) for part, key in PART.items() for row in result[key]}
     todo = []
-    for job in [job for job in wanted if job.model in MODELS]:
+    for job in jobs(arguments):
         minutes = arguments.minutes or MINUTES[job.data]
-        if arguments.again or (job.part, job.command(minutes), arguments.threads) not in have:
+        if arguments.again or not job.measured(minutes, arguments.threads, result[PART[job.part]]):
             todo.append((job, minutes))
     for name in dict.fromkeys(job.data for job, _ in todo):
         result["data"][name] = trivial(name)

@@ -1,5 +1,6 @@
 """docs/models.md from results/models.json: two tables, and how they were measured."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,9 +54,20 @@ def count(row: Row | None) -> str:
     return "" if row is None else f"{row['parameters']:,}"
 
 
+def typed(settings: Sequence[str]) -> list[str]:
+    """Return settings as words of a command: options, which begin with --, then what follows --set.
+
+    >>> typed(("layers=4", "--batch-size=16"))
+    ['--batch-size=16', '--set', 'layers=4']
+    """
+    options = [word for word in settings if word.startswith("--")]
+    given = [word for word in settings if not word.startswith("--")]
+    return [*options, *(["--set", *given] if given else [])]
+
+
 def settings(row: Row | None) -> str:
-    """Return the arguments of a row as a user types them."""
-    return "" if row is None or not row["settings"] else f"`{' '.join(row['settings'])}`"
+    """Return the arguments of a row as a user types them in a shell."""
+    return "" if row is None or not row["settings"] else f"`{shlex.join(typed(row['settings']))}`"
 
 
 def models_table(result: Mapping[str, Any]) -> list[str]:
@@ -104,23 +116,38 @@ def dequantized_table(rows: Sequence[Row]) -> list[str]:
 def measured(result: Mapping[str, Any]) -> list[str]:
     """Return how: from the rows themselves."""
     rows = [*result["rows"], *result["dequantized"]]
-    cpus, threads, dates = (sorted({str(row["machine"][of]) for row in rows}) for of in ("cpu", "threads", "date"))
-    days = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    cpus, dates = (sorted({row["machine"][of] for row in rows}) for of in ("cpu", "date"))
+    when = [f"CPU: {', '.join(cpus)}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."] if rows else []
     return [
         "`python benchmarks/models.py` trains and evaluates with the commands that a user types, each in a process;",
         "results/models.json holds each command, and the steps and the CPU time that it came to.",
-        *(budget(name, of["examples"], rows) for name, of in result["data"].items()),
-        f"CPU: {', '.join(cpus)}; threads of a run: {', '.join(threads)}; {days}.",
+        "",
+        "Budgets are equal in minutes of training, not in steps: a model whose steps cost more makes fewer of them.",
+        *(budget(name, of["examples"], own) for name, of in result["data"].items() if (own := rows_of(name, rows))),
+        *when,
         "",
         "The histograms are counted on the train part. PNG and WebP are the files of the same test patches, each patch",
         "a file, headers included.",
     ]
 
 
+def rows_of(data: str, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows on a data set."""
+    return [row for row in rows if row["data"] == data]
+
+
 def budget(data: str, examples: int, rows: Sequence[Row]) -> str:
-    """Return what the runs on a data set were given, and how much of a CPU they got."""
-    own = [row for row in rows if row["data"] == data]
-    minutes = " or ".join(sorted({f"{row['minutes']:g}" for row in own}))
-    busy = [row["cpu_seconds"] / 60 for row in own]
-    used = f"{min(busy):.1f} to {max(busy):.1f} minutes of CPU time"
-    return f"On `{data}` a run had {minutes} minutes ({used}); its best weights face all {examples} test examples."
+    """Return what the runs on a data set were given, how much of a CPU they got, and what they made of it."""
+    minutes, threads = (
+        " or ".join(f"{n:g}" for n in sorted({row[of] for row in rows})) for of in ("minutes", "threads")
+    )
+    busy = span([f"{row['cpu_seconds'] / 60:.1f}" for row in sorted(rows, key=lambda row: row["cpu_seconds"])])
+    steps = span([f"{row['steps']:,}" for row in sorted(rows, key=lambda row: row["steps"])])
+    had = f"{minutes} minutes by the clock on {threads} thread{'' if threads == '1' else 's'}"
+    came = f"{busy} minutes of CPU time and {steps} steps"
+    return f"On `{data}` a run had {had}, which came to {came}; its best weights face all {examples} test examples."
+
+
+def span(words: Sequence[str]) -> str:
+    """Return the first and the last, once where they are the same."""
+    return " to ".join(dict.fromkeys((words[0], words[-1])))

@@ -1,6 +1,7 @@
 """The benchmark of all models: its tables cover what there is, its document is what its JSON says."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def test_a_row(benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     result = json.loads(out.read_text("utf-8"))
     (row,) = result["rows"]
     assert row["command"] == (
-        "ancestral train made --data digits --batch-size=64 --minutes 0.02 --out RUN --set hidden=8"
+        "ancestral train made --data digits --minutes 0.02 --out RUN --batch-size=64 --set hidden=8"
     )
     assert 1 < row["bits_per_dim"] < 8
     assert row["bits_per_dim_se"] > 0
@@ -65,6 +66,7 @@ def test_a_row(benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert f"| `made` | {row['bits_per_dim']:.3f} ± " in benchmark.page(result)
 
     monkeypatch.setattr(benchmark, "measure", lambda *args: pytest.fail("measured again"))
+    out.write_text(json.dumps({**result, "rows": [{**row, "command": "written otherwise"}]}))
     call(benchmark, monkeypatch, *words)
     monkeypatch.setattr(benchmark, "measure", lambda *args: {**row, "steps": 7})
     call(benchmark, monkeypatch, *words, "--again")
@@ -89,3 +91,54 @@ def test_codecs(benchmark: Any) -> None:
     for options in benchmark.CODECS.values():
         assert benchmark.codec_bits(flat, options)["bits_per_dim"] < 0.3
         assert 8 < benchmark.codec_bits(noise.astype(np.uint8), options)["bits_per_dim"] < 8.5
+
+
+def row_of(job: Any, minutes: float, threads: int = 1, **more: Any) -> dict[str, Any]:
+    """A row as it would be measured."""
+    machine = {"cpu": "a CPU", "threads": threads, "date": "2026-01-01"}
+    found = {"steps": 10, "cpu_seconds": 60.0, "parameters": 7, "bits_per_dim": 2.0, "machine": machine}
+    settings = {"settings": list(job.settings), "minutes": minutes, "threads": threads}
+    return {**job.key, **settings, **found, **more}
+
+
+def test_a_row_is_known_by_what_was_run(benchmark: Any) -> None:
+    job = benchmark.Job("models", "made", "digits", "", ("hidden=8",))
+    assert job.measured(3.0, 1, [row_of(job, 3.0, command="as it was once written")])
+    for row in (
+        row_of(job, 2.0),
+        row_of(job, 3.0, threads=2),
+        row_of(job._replace(settings=("hidden=9",)), 3.0),
+        row_of(job._replace(model="pixelcnn"), 3.0),
+        row_of(job._replace(data="photos"), 3.0),
+        row_of(job._replace(head="discretized"), 3.0),
+    ):
+        assert not job.measured(3.0, 1, [row])
+
+
+def test_a_command_can_be_typed_in_a_shell(benchmark: Any) -> None:
+    job = benchmark.Job("models", "pixelcnn", "photos", "", ("layers=1", "--batch-size=16", benchmark.DISCRETIZED))
+    command = job.command(2)
+    assert "'likelihood=DiscretizedLogisticMixture(components=10)'" in command
+    assert shlex.split(command) == ["ancestral", *job.words(2, Path("RUN"))]
+    likelihood = f"'{benchmark.DISCRETIZED}'"
+    assert f"| `--batch-size=16 --set layers=1 {likelihood}` |" in benchmark.page(
+        {"data": {}, "rows": [row_of(job, 2.0)], "dequantized": []}
+    )
+
+
+def test_what_failed_is_said_in_its_last_line(benchmark: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"^ancestral evaluate nowhere: error: no such run folder: nowhere$"):
+        benchmark.ancestral(["evaluate", "nowhere"], 1)
+
+
+def test_a_document_of_what_is_there(benchmark: Any) -> None:
+    job = benchmark.Job("models", "made", "digits", "", ())
+    trivial = {"examples": 5, "baselines": {"uniform": {"bits_per_dim": 4.0}}}
+    result: dict[str, Any] = {"data": {"digits": trivial, "photos": trivial}, "rows": [], "dequantized": []}
+    assert "On `" not in benchmark.page(result)
+    result["rows"] = [row_of(job, 3.0), row_of(job, 3.0, steps=1200, cpu_seconds=150.0)]
+    page = benchmark.page(result)
+    assert "On `photos`" not in page
+    assert "On `digits` a run had 3 minutes by the clock on 1 thread, which came to " in page
+    assert "1.0 to 2.5 minutes of CPU time and 10 to 1,200 steps;" in page
+    assert "Budgets are equal in minutes of training, not in steps" in page
