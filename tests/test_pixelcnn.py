@@ -142,7 +142,10 @@ def test_the_masks_are_never_written_into_the_weights():
     ("arguments", "message"),
     [
         ({"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups, got 16"),
-        ({"shape": (3, 4, 4), "final_channels": 32}, "final_channels must be divisible by 3, the channel groups, got 32"),
+        (
+            {"shape": (3, 4, 4), "final_channels": 32},
+            "final_channels must be divisible by 3, the channel groups, got 32",
+        ),
         ({"kernel_size": 4}, "kernel_size must be odd, got 4"),
         ({"kernel_size": 1}, "kernel_size must be an integer of at least 3, got 1"),
         ({"layers": 0}, "layers must be an integer of at least 1, got 0"),

@@ -25,9 +25,7 @@ __all__ = [
     "summary_line",
 ]
 
-PAPER = re.compile(
-    r'^(?P<name>.+?): "(?P<title>.+?)", (?P<authors>.+?),? arXiv (?P<arxiv>\d{4}\.\d{4,5})(, section [\d.]+)?\.?$'
-)
+PAPER = re.compile(r'^(?P<name>.+?): "(?P<title>.+?)", (?P<authors>.+?),? arXiv (?P<arxiv>\d{4}\.\d{4,5})\.?$')
 ARGUMENT = re.compile(r"^    (?P<name>\w+): .*\n?(?:     .*\n?)*", re.MULTILINE)  # with the lines that go on
 
 
