@@ -80,7 +80,7 @@ def test_the_masks_are_never_written_into_the_weights():
     ("arguments", "message"),
     [
         ({"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups, got 16"),
-        ({"kernel_size": 4}, "kernel_size must be odd, got 4"),
+        ({"kernel_size": 4}, "kernel_size must be an odd integer of at least [13], got 4"),
         ({"layers": 0}, "layers must be an integer of at least 1, got 0"),
         ({"shape": (28, 28)}, r"shape must be \(C, H, W\), got \(28, 28\)"),
         ({"conditioner": torch.nn.Linear(1, 1)}, "conditioner must say its `features`"),

@@ -339,8 +339,8 @@ def test_multi_scale_field_is_what_is_seen(scale):
     [
         (RowLSTM, {"shape": (3, 4, 4), "channels": 16}, "channels must be divisible by 3, the channel groups"),
         (DiagonalBiLSTM, {"shape": (3, 4, 4), "final_channels": 32}, "final_channels must be divisible by 3"),
-        (RowLSTM, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
-        (RowLSTM, {"kernel_size": 1}, "kernel_size must be an integer of at least 3, got 1"),
+        (RowLSTM, {"kernel_size": 4}, "kernel_size must be an odd integer of at least [13], got 4"),
+        (RowLSTM, {"kernel_size": 1}, "kernel_size must be an odd integer of at least 3, got 1"),
         (DiagonalBiLSTM, {"layers": 0}, "layers must be an integer of at least 1, got 0"),
         (DiagonalBiLSTM, {"shape": (28, 28)}, r"shape must be \(C, H, W\), got \(28, 28\)"),
         (MultiScalePixelRNN, {"scale": 1}, "scale must be an integer of at least 2, got 1"),

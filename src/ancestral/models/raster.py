@@ -71,8 +71,8 @@ def channel_groups(likelihood: Likelihood, colours: int, /, **features: int) -> 
 
 def check_odd(name: str, size: int, least: int = 1) -> None:
     """Raise ValueError unless the size of a kernel is odd, and at least so much."""
-    if check_count(name, size, least) % 2 == 0:
-        raise ValueError(f"{name} must be odd, got {size}")
+    if not isinstance(size, int) or isinstance(size, bool) or size < least or size % 2 == 0:
+        raise ValueError(f"{name} must be an odd integer of at least {least}, got {size!r}")
 
 
 def check_dropout(dropout: float) -> None:
