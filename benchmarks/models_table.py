@@ -18,6 +18,10 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         *models_table(result),
         "",
+        "Sizes and heads are the defaults of `ancestral train MODEL --data SOURCE`, but for:",
+        "",
+        *arguments_list(result),
+        "",
         "## Discretized against dequantized",
         "",
         "The same network, trained as long: with a mixture of logistics that is integrated over the bins of levels,",
@@ -73,21 +77,17 @@ def settings(row: Row | None) -> str:
 def models_table(result: Mapping[str, Any]) -> list[str]:
     """Return the table of all models on both data sets, then what the data costs without a model."""
     of = {(row["model"], row["data"]): row for row in result["rows"]}
-    head = [
-        "model",
-        "digits, given the label (given nothing)",
-        "parameters",
-        "photos",
-        "parameters",
-        "arguments on digits",
-        "arguments on photos",
-    ]
+    head = ["model", "digits, given the label (given nothing)", "parameters", "photos", "parameters"]
     rows = []
     for model in dict.fromkeys(row["model"] for row in result["rows"]):
         pair = [of.get((model, data)) for data in ("digits", "photos")]
-        cells = [cell for row in pair for cell in (figure(row), count(row))]
-        rows.append([f"`{model}`", *cells, *map(settings, pair)])
+        rows.append([f"`{model}`", *(cell for row in pair for cell in (figure(row), count(row)))])
     return table(head, [*rows, *trivial(result["data"])])
+
+
+def arguments_list(result: Mapping[str, Any]) -> list[str]:
+    """Return a line for each row that did not have the default arguments."""
+    return [f"* {row['data']}, `{row['model']}`: {settings(row)}" for row in result["rows"] if row["settings"]]
 
 
 def trivial(data: Mapping[str, Any]) -> list[list[str]]:
@@ -96,7 +96,7 @@ def trivial(data: Mapping[str, Any]) -> list[list[str]]:
     for name, of in data.items():
         for what, numbers in {**of["baselines"], **of.get("codecs", {})}.items():
             found.setdefault(what, {})[name] = figure(numbers)
-    return [[what, of.get("digits", ""), "", of.get("photos", ""), "", "", ""] for what, of in found.items()]
+    return [[what, of.get("digits", ""), "", of.get("photos", ""), ""] for what, of in found.items()]
 
 
 def dequantized_table(rows: Sequence[Row]) -> list[str]:

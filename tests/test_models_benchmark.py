@@ -121,7 +121,7 @@ def test_a_command_can_be_typed_in_a_shell(benchmark: Any) -> None:
     assert "'likelihood=DiscretizedLogisticMixture(components=10)'" in command
     assert shlex.split(command) == ["ancestral", *job.words(2, Path("RUN"))]
     likelihood = f"'{benchmark.DISCRETIZED}'"
-    assert f"| `--batch-size=16 --set layers=1 {likelihood}` |" in benchmark.page(
+    assert f"* photos, `pixelcnn`: `--batch-size=16 --set layers=1 {likelihood}`\n" in benchmark.page(
         {"data": {}, "rows": [row_of(job, 2.0)], "dequantized": []}
     )
 
