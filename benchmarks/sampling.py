@@ -38,9 +38,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "results" / "sampling.json", ROOT / "docs" / "sampling.md"
 
 MODELS: dict[str, Any] = {
-    "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=160),
-    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=128),
-    "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=96),
+    "pixelcnn": lambda: PixelCNN(shape=(1, 28, 28), channels=256),
+    "row-lstm": lambda: RowLSTM(shape=(1, 28, 28), channels=160),
+    "diagonal-bilstm": lambda: DiagonalBiLSTM(shape=(1, 28, 28), channels=128),
     "multi-scale-pixelrnn": lambda: MultiScalePixelRNN(shape=(1, 28, 28), channels=128),
     "gated-pixelcnn": lambda: GatedPixelCNN(shape=(1, 28, 28), channels=128, layers=11, kernel_size=3),
     "pixelcnn++": lambda: PixelCNNpp(shape=(3, 32, 32), channels=96),
@@ -117,9 +117,18 @@ def changed(model: Model) -> dict[str, Any]:
 
 def put(result: dict[str, Any], row: dict[str, Any]) -> None:
     """Put a row in its place: in the order of the models, and in place of an earlier one."""
-    place = (row["model"], row["batch"])
-    rows = [other for other in result["rows"] if (other["model"], other["batch"]) != place and other["model"] in MODELS]
-    result["rows"] = sorted([*rows, row], key=lambda row: (list(MODELS).index(row["model"]), row["batch"]))
+    rows = [other for other in result["rows"] if place(other) != place(row) and other["model"] in MODELS]
+    result["rows"] = sorted([*rows, row], key=lambda row: (list(MODELS).index(row["model"]), *column(row)))
+
+
+def column(row: dict[str, Any]) -> tuple[int, int]:
+    """Return what a column of the document is of: the batch, and the threads."""
+    return row["batch"], row["machine"]["threads"]
+
+
+def place(row: dict[str, Any]) -> tuple[str, int, int]:
+    """Return what a row is found by."""
+    return row["model"], *column(row)
 
 
 def told(row: dict[str, Any]) -> str:
@@ -132,18 +141,24 @@ def told(row: dict[str, Any]) -> str:
 
 def page(result: dict[str, Any]) -> str:
     """Return the document: a line for each model."""
-    batches = sorted({row["batch"] for row in result["rows"]})
-    head = ["model", "image", "network", *(f"batch {n}" for n in batches), "multiply-adds", "naive / walk"]
+    columns = sorted({column(row) for row in result["rows"]})
+    of = [f"batch {batch}, {threads} thread{'s' * (threads > 1)}" for batch, threads in columns]
+    head = ["model", "image", "network", *of, "multiply-adds", "naive / walk"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in dict.fromkeys(row["model"] for row in result["rows"]):
-        rows = {row["batch"]: row for row in result["rows"] if row["model"] == name}
+        rows = {column(row): row for row in result["rows"] if row["model"] == name}
         own, largest = next(iter(rows.values())), rows[max(rows)]
         cells = [f"`{name}`", own["image"], f"{own['network']}, {own['parameters']:,} parameters"]
-        cells += [f"{r['passes_per_sampled_batch']:.3g} ({r['sample_seconds']:.3g} s)" for r in rows.values()]
+        cells += [cost(rows.get(at)) for at in columns]
         cells += [f"{own['multiply_adds_walk_over_pass']:.2f}", f"{largest['naive_over_walk']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     made_on = result["rows"][-1]["machine"]
-    return TEXT.format(table="\n".join(lines), largest=max(batches), **made_on)
+    return TEXT.format(table="\n".join(lines), largest=max(columns)[0], **made_on)
+
+
+def cost(row: dict[str, Any] | None) -> str:
+    """Return passes and seconds of a sampled batch."""
+    return "" if row is None else f"{row['passes_per_sampled_batch']:.3g} ({row['sample_seconds']:.3g} s)"
 
 
 TEXT = """# What a sample costs
@@ -159,11 +174,12 @@ one of its steps was timed in the same turns, and the last column says how many 
 {table}
 
 One channel: binary images; three: a mixture of discretized logistics. What a walk takes beyond one pass is the price of
-many small operators: at batch 1 the time is that of launching them, whatever the number of features. (The pass of a
-MADE is two matrix products, so that its 784 steps are many passes.)
+many small operators: at batch 1 the time is that of launching them and of reading the weights once for every pixel,
+for which a second thread is of little use, while it halves the pass. (The pass of a MADE is two matrix products, so
+that its 784 steps are many passes.)
 
-CPU: {cpu}, {threads} threads; torch {torch}; {date}. `python benchmarks/sampling.py` measures, `make tables` writes
-this page.
+CPU: {cpu}, {cores} cores; torch {torch}; {date}. `python benchmarks/sampling.py` measures, `make tables` writes this
+page.
 """
 
 

@@ -34,6 +34,15 @@ def test_the_document_is_what_the_json_says(root: Path, benchmark: Any) -> None:
     assert (root / "docs" / "models.md").read_text("utf-8") == benchmark.page(result), "make tables"
 
 
+def test_the_page_of_sampling_is_what_its_json_says(root: Path, benchmark: Any) -> None:
+    import sampling  # beside the other, whose fixture has made it importable
+
+    result = json.loads((root / "results" / "sampling.json").read_text("utf-8"))
+    assert (root / "docs" / "sampling.md").read_text("utf-8") == sampling.page(result), "make tables"
+    assert {row["model"] for row in result["rows"]} == set(sampling.MODELS) == set(MODELS)
+    assert all(row["multiply_adds_walk_over_pass"] <= 1 for row in result["rows"])
+
+
 def test_every_model_has_its_arguments(benchmark: Any) -> None:
     from ancestral.cli.settings import build_model
 
