@@ -32,7 +32,7 @@ from ancestral.models import (
     PixelSNAIL,
     RowLSTM,
 )
-from ancestral.walk import Sample, drive
+from ancestral.walk import Observe, Sample, drive
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "results" / "sampling.json", ROOT / "docs" / "sampling.md"
@@ -57,9 +57,9 @@ def built(name: str) -> Model:
 
 @functools.cache
 def multiply_adds_ratio(model: Model) -> float:
-    """Return the multiply-adds of a walk over those of one pass, which the batch does not change."""
-    x, noise = model.sample(1), torch.rand(1, *model.shape, dtype=torch.float64)
-    walked = multiply_adds(lambda: drive(model.walk(1), Sample(noise)))
+    """Return the multiply-adds of a walk over those of one pass, of the same values; the batch does not change it."""
+    x = model.sample(1)
+    walked = multiply_adds(lambda: drive(model.walk(1), Observe(x)))
     return walked / multiply_adds(lambda: model.log_prob(x))
 
 
