@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from ancestral.causal import Cursor, MaskedConv2d, begin_row
 from ancestral.likelihoods import Categorical
-from ancestral.models import PixelCNN
+from ancestral.models import GatedPixelCNN, PixelCNN
 from ancestral.testing import changed_by, order_of, random_x, randomized
 
 
@@ -156,3 +156,16 @@ def test_the_masks_are_never_written_into_the_weights():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         PixelCNN(**{"shape": (1, 4, 4), "channels": 6, **arguments})
+
+
+@pytest.mark.parametrize("kind", [PixelCNN, GatedPixelCNN])
+def test_gradients_in_bf16_are_those_of_float32(kind):
+    """At the papers' depths, which are the defaults: 15 blocks and 20 layers."""
+    model = kind(shape=(3, 8, 8), likelihood=Categorical(16), channels=12)
+    x, gradients = torch.randint(16, (4, 3, 8, 8)), []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = -model.log_prob(x).mean()
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]))
+    assert all(g.isfinite().all() for g in gradients)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
