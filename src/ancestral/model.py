@@ -23,6 +23,7 @@ class Model(Recorded, nn.Module, ABC):
         shape: one example as trained: (C, H, W), (C, T) or (D,).
         likelihood: how parameters become probabilities.
         exact: True where `log_prob` is the log-likelihood, False where it is a lower bound on it.
+        reach: of a model of sequences, how many steps before a value its distribution depends on.
         conditioner: what turns a context into features; None for an unconditional model.
         arguments: the constructor's arguments, which are the model's whole configuration.
 
@@ -33,6 +34,7 @@ class Model(Recorded, nn.Module, ABC):
     likelihood: Likelihood
     conditioner: nn.Module | None
     exact = True
+    reach: int = 0
 
     @abstractmethod
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -55,18 +57,23 @@ class Model(Recorded, nn.Module, ABC):
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which variables the paper's network sees at position `at`: bool, like one example."""
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None, **choice: Any) -> Tensor:
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, *, counted: Tensor | None = None, **choice: Any
+    ) -> Tensor:
         """Return log p(x), or a lower bound on it where not `exact`: (B,) nats, differentiable.
 
         Args:
             x: (B, *shape).
             context: as the model was built for.
+            counted: bool, broadcast to x: the values whose log p is added, all by default. The others are there to be
+                depended on, such as the past of a window (`data.Recordings`).
             **choice: what the model lets one choose, such as the mask of a MADE.
 
         Raises:
             ValueError: x has another shape, or values outside the model's levels; the context does not fit.
         """
-        return self.log_probs(x, context, **choice).flatten(1).sum(1)
+        terms = self.log_probs(x, context, **choice)
+        return (terms if counted is None else torch.where(counted, terms, 0)).flatten(1).sum(1)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set parameters by a batch of data, before training, where the paper has such an initialisation."""

@@ -7,6 +7,7 @@ model scales them. `load` reads one, `Data` is what comes out, and `Data.restore
 from .binarize import BINARIZE, Binarize
 from .dataset import Data, Split
 from .given import GIVEN, Given, as_context
+from .recordings import Recordings
 from .restore import Restore, grid, rebuild, record
 from .sources import SOURCES, load
 
@@ -17,6 +18,7 @@ __all__ = [
     "Binarize",
     "Data",
     "Given",
+    "Recordings",
     "Restore",
     "Split",
     "as_context",

@@ -1,6 +1,7 @@
 """What the trainer, the evaluation and the command line get: three splits of tensors and where they come from."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from .binarize import Binarize
 from .dequantize import dequantized, log_cell, uniforms
 from .given import Given, as_context
+from .recordings import Recordings
 from .restore import Restore, record
 
 __all__ = ["SPLITS", "Data", "Split"]
@@ -52,13 +54,14 @@ class Data:
         path: of the file or folder, absolute; None where there is none.
         given: makes of an example what a model is given of it, instead of its label; None for the label.
         dequantized: K of the levels that the splits hold and to which every batch adds noise, or None.
+        past: of recordings, how many samples before a window a batch holds: those that a model sees, see `reaching`.
     """
 
     name: str
     shape: tuple[int, ...]
     levels: int | None
     classes: tuple[str, ...] | None
-    splits: dict[str, Split]
+    splits: Mapping[str, Split | Recordings]
     notes: tuple[str, ...]
     restore: Restore
     options: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +71,7 @@ class Data:
     path: str | None = None
     given: Given | None = None
     dequantized: int | None = None
+    past: int = 0
     _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -80,7 +84,7 @@ class Data:
         """What is added to log p of an example to bound log P of its levels, nats: 0 but for dequantized data."""
         return 0.0 if self.dequantized is None else log_cell(self.shape, self.dequantized)
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> Split | Recordings:
         """Return a split by its name.
 
         Raises:
@@ -103,9 +107,13 @@ class Data:
             epoch: how often the split was seen before; only what is drawn for the train part depends on it.
 
         Returns:
-            x (B, *shape), and float32 maps (B, c, h, w), labels (B,) int64, or None.
+            x (B, *shape), and float32 maps (B, c, h, w), labels (B,) int64, or None. Of recordings x is (B, C, T), the
+            past of the windows and their new samples, and the maps are (B, F, ceil(T / hop)): see `counted`.
         """
         part = self.split(split)
+        if isinstance(part, Recordings):
+            x, _, features = part.batch(index, self.past)
+            return x, features if features is not None or part.labels is None else part.labels[index]
         x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
         labels = None if part.labels is None else part.labels[index]
         if self.dequantized is not None:
@@ -113,6 +121,18 @@ class Data:
             u = uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)
             return dequantized(x, self.dequantized, u), labels
         return x, self.context(x, labels)
+
+    def counted(self, split: str, index: Tensor) -> Tensor | None:
+        """Return where the values of a batch are new, bool (B, 1, T): each is, once, in one window of a recording.
+
+        None where all of them are: examples that are no windows.
+        """
+        part = self.split(split)
+        return part.batch(index, self.past)[1] if isinstance(part, Recordings) else None
+
+    def reaching(self, past: int) -> "Data":
+        """Return the same data, with so many samples before each window of a recording, for a model that sees them."""
+        return replace(self, past=past)
 
     def context(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
         """Return what a model is given of examples x (B, *shape): maps (B, c, h, w), or their labels."""
@@ -133,14 +153,19 @@ class Data:
     def limited(self, split: str, n: int | None, seed: int = 0) -> Tensor:
         """Return the indices of `n` examples: the first of a seeded permutation, in ascending order.
 
+        Of recordings these are all the windows of `n` recordings.
+
         Some sources are sorted by class, so the first examples as they lie would be no sample. All where `n` is None
         or more than there are.
         """
         if n is not None and n < 1:
             raise ValueError(f"limit={n}: give at least 1, or leave it out for all examples")
-        count = len(self.split(split))
-        order = np.random.default_rng(seed).permutation(count)
-        return torch.arange(count) if n is None else torch.from_numpy(np.sort(order[:n]))
+        part = self.split(split)
+        if n is None:
+            return torch.arange(len(part))
+        count = len(part.lengths) if isinstance(part, Recordings) else len(part)
+        chosen = torch.from_numpy(np.sort(np.random.default_rng(seed).permutation(count)[:n]))
+        return part.windows_of(chosen) if isinstance(part, Recordings) else chosen
 
     def describe(self) -> dict[str, Any]:
         """Return what a run folder records of the data, as JSON."""
