@@ -6,16 +6,15 @@ import math
 import pytest
 import torch
 
-from ancestral.causal import CausalConv1d, Cursor
 from ancestral.conditioning import Map, Vector
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
 from ancestral.models import MADE, MODELS, GatedPixelCNN
 from ancestral.testing import every_x, randomized, tiny
-from ancestral.walk import Factor, Observe, Sample, drive, sequence_walk, shift_right, with_ones
+from ancestral.walk import Factor, Observe, Sample, drive, shift_right
 
 
 def spaces():
-    return [(name, {"made": (6,)}.get(name, (1, 2, 3))) for name in MODELS]
+    return [(name, {"made": (6,), "wavenet": (1, 6)}.get(name, (1, 2, 3))) for name in MODELS]
 
 
 def probabilities(model):
@@ -96,7 +95,7 @@ def test_the_same_generator_gives_the_same_sample(name):
     assert not torch.equal(one, model.sample(2, generator=torch.Generator().manual_seed(6)))
 
 
-IMAGES = [name for name in MODELS if name != "made"]
+IMAGES = [name for name in MODELS if name not in ("made", "wavenet")]
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -268,46 +267,6 @@ def test_any_integer_type(dtype):
     assert torch.equal(model.log_prob(x.to(dtype)), model.log_prob(x))
 
 
-# --- sequences
-
-
-class Dilated(torch.nn.Module):
-    """A small network over time, for the generic walk."""
-
-    likelihood = DiscretizedLogisticMixture(8, 2)
-
-    def __init__(self):
-        super().__init__()
-        self.first = CausalConv1d(3, 6, taps=2)
-        self.layers = torch.nn.ModuleList(CausalConv1d(6, 6, taps=3, dilation=d) for d in (1, 2, 4))
-        self.out = CausalConv1d(6, self.likelihood.features(2), taps=1)
-
-    def steps(self, x, condition, cursor=None):
-        h = self.first(x, cursor)
-        if condition is not None:
-            h = h + (condition if cursor is None else condition.squeeze(2))
-        for layer in self.layers:
-            h = h + torch.tanh(layer(h, cursor))
-        return self.out(h, cursor)
-
-
-@pytest.mark.parametrize(
-    "condition", [None, torch.randn(2, 6, 1), torch.randn(2, 6, 40)], ids=["none", "global", "local"]
-)
-def test_sequence_walk_equals_the_parallel_pass(condition):
-    net = Dilated().double()
-    condition = None if condition is None else condition.double()
-    x = torch.randint(8, (2, 2, 40))
-    shifted = torch.nn.functional.pad(with_ones(net.likelihood.scale(x).double()), (1, 0))[..., :-1]
-    with torch.no_grad():
-        parallel = net.likelihood.log_probs(net.steps(shifted, condition), x)
-    source = Observe(x)
-    out = drive(sequence_walk(net, torch.zeros_like(x), condition), source)
-    assert torch.equal(out, x)
-    walked = torch.stack(source.log_probs).view(40, 2, 2).permute(2, 1, 0)
-    torch.testing.assert_close(walked, parallel)
-
-
 def test_shift_right_is_one_step():
     assert shift_right(torch.arange(3.0).view(1, 1, 1, 3)).flatten().tolist() == [0, 0, 1]
 
@@ -348,25 +307,6 @@ def test_a_step_is_one_graph_whatever_the_size(name, shape):
     phases = PHASES.get(name, 1) + 1  # one more where memory is made: the eager warm step
     assert counts[shape]["rows"] <= phases * len(networks)
     assert counts[shape]["cols"] <= phases * networks[0].groups * len(networks)
-
-
-def test_reset_gives_a_new_walk_the_same_memory():
-    net = Dilated()
-    cursor = Cursor()
-    x = torch.randn(6, 2, 3)
-
-    def run():
-        out = []
-        for step in x:
-            out.append(net.steps(step, None, cursor))
-            cursor.next_col()
-        return torch.stack(out)
-
-    first = run()
-    places = [memory.data_ptr() for memory in cursor._pixels.values()]
-    cursor.reset()
-    assert torch.equal(run(), first)
-    assert [memory.data_ptr() for memory in cursor._pixels.values()] == places
 
 
 def test_sources_never_touch_the_model():

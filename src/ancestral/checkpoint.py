@@ -38,6 +38,7 @@ BUILDABLE: tuple[type[Any], ...] = (
     conditioning.OneHot,
     conditioning.Vector,
     conditioning.Map,
+    conditioning.Frames,
 )
 CLASSES = {cls.__name__: cls for cls in BUILDABLE}
 

@@ -1,4 +1,4 @@
-"""Conditioners: what turns a context (a class, a vector, a map) into features for every layer of a model.
+"""Conditioners: what turns a context (a class, a vector, a map, frames) into features for every layer of a model.
 
 A conditioner is a module with `features` F whose output is (B, F), the same everywhere, or (B, F, H, W), aligned with
 the image. Each gated unit of a model adds its own linear map of it (1606.05328, equations 4 and 5).
@@ -81,6 +81,61 @@ class Map(Recorded, nn.Module):
         """Return a random context, for checks."""
         size = (-(-side // self.upsample) for side in shape[1:])
         return torch.randn(batch, self.channels, *size, generator=generator)
+
+
+class Frames(Recorded, nn.Module):
+    """A sequence of frames (B, channels, M), one for `hop` steps, brought to the rate of the steps (1609.03499, 2.5).
+
+    By transposed convolutions that each multiply the rate by at most 8 and do not overlap, so that frame m is of the
+    steps from m hop on, whatever window it is in; or by repetition.
+
+    Args:
+        channels: of a frame, such as the bands of a spectrogram.
+        hop: steps of a frame.
+        features: F.
+        repeat: repeats frames instead of learning how to bring them to the rate.
+    """
+
+    def __init__(self, *, channels: int, hop: int, features: int = 32, repeat: bool = False) -> None:
+        super().__init__()
+        check_count("channels", channels, 1)
+        check_count("hop", hop, 1)
+        check_count("features", features, 1)
+        self.channels, self.hop, self.features, self.repeat = channels, hop, features, repeat
+        stages: list[nn.Module] = [nn.Conv1d(channels, features, 1)]
+        for factor in [] if repeat else factors_of(hop):
+            stages += [nn.ReLU(), nn.ConvTranspose1d(features, features, factor, factor)]
+        self.network = nn.Sequential(*stages)
+
+    def forward(self, context: Tensor) -> Tensor:
+        if context.dim() != 3 or context.shape[1] != self.channels:
+            raise ValueError(f"context must have shape (B, {self.channels}, M), got {tuple(context.shape)}")
+        features = self.network(context.to(next(self.parameters()).dtype))
+        return features.repeat_interleave(self.hop, 2) if self.repeat else features
+
+    def example(self, batch: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Return a random context, for checks."""
+        return torch.randn(batch, self.channels, -(-shape[1] // self.hop), generator=generator)
+
+
+def factors_of(hop: int, most: int = 8) -> list[int]:
+    """Return factors of a number, each at most 8 where its primes are.
+
+    >>> factors_of(256), factors_of(275), factors_of(1)
+    ([8, 8, 4], [5, 5, 11], [])
+    """
+    primes, rest = [], hop
+    for prime in range(2, hop + 1):
+        while rest % prime == 0:
+            primes.append(prime)
+            rest //= prime
+    out: list[int] = []
+    for prime in primes:
+        if out and out[-1] * prime <= most:
+            out[-1] *= prime
+        else:
+            out.append(prime)
+    return out
 
 
 def aligned(features: Tensor, shape: tuple[int, ...], upsample: int = 1) -> Tensor:

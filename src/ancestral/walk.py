@@ -217,28 +217,72 @@ def factors(heads: Channels, places: Iterable[tuple[int, ...]]) -> Walk:
 
 
 class SequenceNetwork(Protocol):
-    """A network over time: one clock."""
+    """A network over time: one clock. The head couples the channels of a step."""
 
     likelihood: Likelihood
 
-    def steps(self, x: Tensor, condition: Tensor | None, cursor: Cursor | None = None) -> Tensor:
-        """Map shifted x (B, C + 1, T) to parameters (B, P, T); with a cursor (B, C + 1) to (B, P)."""
+    def steps(self, x: Tensor, told: Tensor | None, cursor: Cursor | None = None) -> Tensor:
+        """Map shifted x (B, C + 1, T) to parameters (B, P, T), told features (B, F, 1) or (B, F, T), or nothing.
+
+        With a cursor one step, (B, C + 1) to (B, P), told what `offsets` says; or all steps from the first one on.
+        """
+
+    def offsets(self, features: Tensor) -> Tensor:
+        """Return what the layers add in a step that is told features (B, F)."""
 
 
-@torch.no_grad()
-def sequence_walk(net: SequenceNetwork, x: Tensor, condition: Tensor | None) -> Walk:
+def sequence_forward(net: SequenceNetwork, x: Tensor, features: Tensor | None, cursor: Cursor | None = None) -> Tensor:
+    """The parallel pass of a network over time: scaled x (B, C, T) to parameters (B, P, T).
+
+    Strict causality exists here and in `before` of a step, and nowhere else: the input is shifted by one step.
+    """
+    return net.steps(shift_right(with_ones(x)), features, cursor)
+
+
+class Told:
+    """What a network is told in each step: the same in all of them, which is computed once, or of each step its own.
+
+    Args:
+        net: of one clock.
+        features: (B, F, 1) or (B, F, T) of a context, or None.
+    """
+
+    def __init__(self, net: SequenceNetwork, features: Tensor | None) -> None:
+        self.net, self.features = net, features
+        self.constant = features is None or features.shape[2] == 1
+        self.offsets = net.offsets(features[:, :, 0]) if features is not None and self.constant else None
+
+    def at(self, t: int) -> Tensor | None:
+        """Return what step t is told."""
+        return self.offsets if self.constant or self.features is None else self.net.offsets(self.features[:, :, t])
+
+
+@torch.inference_mode()
+def sequence_walk(net: SequenceNetwork, x: Tensor, features: Tensor | None) -> Walk:
     """Walk over a sequence in time, channels one after another within a step; x (B, C, T) is written and returned.
 
-    The head couples the channels of a step; `condition` is (B, F, 1) or (B, F, T).
+    Args:
+        net: the network.
+        x: where the values are written, of the dtype that is returned.
+        features: (B, F, 1) or (B, F, T) of a context, of the dtype of the network.
     """
     channels, length = x.shape[1:]
-    cursor = Cursor(x.device)
-    dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
-    before = torch.zeros(x.shape[0], channels + 1, dtype=dtype, device=x.device)
+    cursor, told = Cursor(x.device), Told(net, features)
+    before = nothing_before(net, x)
     for t in range(length):
-        now = condition if condition is None or condition.shape[2] == 1 else condition[:, :, t : t + 1]
-        params = net.steps(before, now, cursor)
+        params = net.steps(before, told.at(t), cursor)
         x[:, :, t] = yield from factors(net.likelihood.walk(params, channels), ((c, t) for c in range(channels)))
-        before = with_ones(net.likelihood.scale(x[:, :, t]).to(dtype))
-        cursor.next_col()
+        before = known_before(net, x[:, :, t], before.dtype)
+        cursor.next_steps(1)
     return x
+
+
+def nothing_before(net: SequenceNetwork, x: Tensor) -> Tensor:
+    """Return what the first step of x (B, C, T) is given: (B, C + 1) of padding."""
+    dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
+    return torch.zeros(x.shape[0], x.shape[1] + 1, dtype=dtype, device=x.device)
+
+
+def known_before(net: SequenceNetwork, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what a step is given of the values (B, C) before it: (B, C + 1)."""
+    return with_ones(net.likelihood.scale(value).to(dtype))

@@ -2,6 +2,7 @@
 
 from ancestral.causal.conv import CausalConv1d, CausalConv2d, RowConv2d, gate
 from ancestral.causal.cursor import Cursor
+from ancestral.causal.dilated import DilatedStack
 from ancestral.causal.masked import MaskedConv2d, begin_row
 from ancestral.causal.resolution import HalfResolution
 from ancestral.causal.shifted import CornerConv2d, DownShiftedConv2d, Nin
@@ -12,6 +13,7 @@ __all__ = [
     "CausalConv2d",
     "CornerConv2d",
     "Cursor",
+    "DilatedStack",
     "DownShiftedConv2d",
     "HalfResolution",
     "MaskedConv2d",

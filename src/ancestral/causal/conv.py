@@ -134,18 +134,21 @@ class RowConv2d(nn.Module):
 
 
 class CausalConv1d(nn.Module):
-    """A dilated convolution over time that sees the present and `taps - 1` earlier steps (1609.03499, section 2.1)."""
+    """A convolution over time that sees the present and `taps - 1` earlier steps (1609.03499, section 2.1)."""
 
-    def __init__(self, in_channels: int, out_channels: int, taps: int = 2, dilation: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, taps: int = 1) -> None:
         super().__init__()
-        self.taps, self.dilation = taps, dilation
+        self.taps = taps
         self.weight = nn.Parameter(torch.empty(taps * in_channels, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         initialize(self.weight, len(self.weight))
 
     def forward(self, x: Tensor, cursor: Cursor | None = None) -> Tensor:
-        """Map (B, C, T) to (B, O, T); with a cursor one step at a time, (B, C) to (B, O)."""
-        if cursor is not None:
-            return torch.addmm(self.bias, cursor.with_past(self, x, self.taps, self.dilation), self.weight)
-        kernel = self.weight.unflatten(0, (self.taps, -1)).permute(2, 1, 0)
-        return F.conv1d(F.pad(x, ((self.taps - 1) * self.dilation, 0)), kernel, self.bias, dilation=self.dilation)
+        """Map (B, C, T) to (B, O, T); with a cursor one step (B, C) to (B, O), or all steps from the first one on."""
+        if x.dim() == 2 and cursor is not None:
+            known = x if self.taps == 1 else cursor.with_pixels_left(self, x, self.taps - 1)
+            return torch.addmm(self.bias, known, self.weight)
+        padded = F.pad(x, (self.taps - 1, 0))
+        if cursor is not None and self.taps > 1:
+            cursor.remember_pixels(self, padded[:, :, -(self.taps - 1) :])
+        return F.conv1d(padded, kernel_of(self.weight, 1, self.taps).squeeze(2), self.bias)

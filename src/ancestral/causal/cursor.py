@@ -34,6 +34,22 @@ class Bank(NamedTuple):
         self.pixels[:, :, :left] = self.pixels[:, :, channels:].clone()
 
 
+class Ring(NamedTuple):
+    """Memory of L layers that look back over time, each as far as it needs, in one tensor.
+
+    Attributes:
+        steps: (sum of the lengths, B, C), the inputs of each layer end to end; step t lies at t modulo the length.
+        first: where each layer's begin, (L, 1).
+        lengths: how many steps each layer remembers, (L, 1).
+        delays: how many steps each of its earlier taps looks back, (L, taps).
+    """
+
+    steps: Tensor
+    first: Tensor
+    lengths: Tensor
+    delays: Tensor
+
+
 class Cursor:
     """The position of one walk, and for every causal layer the features it would otherwise have padded with.
 
@@ -59,6 +75,7 @@ class Cursor:
         self._rows: dict[nn.Module, Tensor] = {}  # (B, C, n, W): the last n rows of a layer's input
         self._pixels: dict[nn.Module, Tensor] = {}  # the last pixels of the current row, or the last time steps
         self._banks: dict[nn.Module, Bank] = {}  # both, of layers that are given rows pixel by pixel; by the first one
+        self._rings: dict[nn.Module, Ring] = {}  # of stacks over time
         self._left: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}  # views: where a group goes, what it then sees
         self._kept: dict[nn.Module, Tensor] = {}  # whatever else a layer keeps; of columns, the features of each part
         self._sizes: dict[nn.Module, list[int]] = {}
@@ -84,6 +101,8 @@ class Cursor:
         for bank in self._banks.values():
             bank.rows.zero_()
             bank.pixels.zero_()
+        for ring in self._rings.values():
+            ring.steps.zero_()
         for weights, parts in self._folded.items():
             torch._foreach_copy_(parts, weights.folded())
         if self._coarse is not None:
@@ -112,6 +131,10 @@ class Cursor:
         self._even_col = not self._even_col
         self.aligned = self.even_row and self._even_col
 
+    def next_steps(self, steps: int) -> None:
+        """Go further in time."""
+        self.col += steps
+
     def folded(self, weights: Weights) -> tuple[Tensor, ...]:
         """Return the folded weights, which are computed once in a walk."""
         if weights not in self._folded:
@@ -136,6 +159,10 @@ class Cursor:
         window = torch.cat([memory, x], 1)
         memory.copy_(x if n == 1 else window[:, x.shape[1] :])
         return window
+
+    def remember_pixels(self, layer: nn.Module, x: Tensor) -> None:
+        """Take x (B, C, n), oldest first, for the last n pixels that the layer was given."""
+        self._pixels[layer] = x.transpose(1, 2).flatten(1).contiguous()
 
     def memory(self, layer: nn.Module, like: Tensor, *shape: int) -> Tensor:
         """Return a memory for whatever a layer keeps, of that shape; it begins as zeros."""
@@ -205,20 +232,37 @@ class Cursor:
         place.copy_(x)
         return known
 
-    def with_past(self, layer: nn.Module, x: Tensor, taps: int, dilation: int) -> Tensor:
-        """Return what the layer was given (taps - 1) d, ..., d steps ago, then x: (B, C) -> (B, taps C).
+    def delayed(self, layer: nn.Module, like: Tensor, taps: int, delays: Tensor) -> Tensor:
+        """Return what L layers alike were given taps d, ..., d steps ago, d of each in `delays`: (L, B, taps C).
 
-        The memory is a ring of (taps - 1) d + 1 steps, at the position `col`.
+        `like` is the input of a layer in this step, (B, C); all of them are told to `remember` at its end.
         """
-        if taps == 1:
-            return x
-        length = (taps - 1) * dilation + 1
-        if layer not in self._pixels:
-            self._pixels[layer] = x.new_zeros(x.shape[0], length, x.shape[1])
-        ring = self._pixels[layer]
-        ring.index_copy_(1, self.col % length, x[:, None])
-        offsets = torch.arange(taps - 1, -1, -1, device=x.device) * dilation
-        return ring.index_select(1, (self.col - offsets) % length).flatten(1)
+        ring = self._ring(layer, like.shape[0], like, taps, delays)
+        past = ring.steps.index_select(0, (ring.first + (self.col - ring.delays) % ring.lengths).flatten())
+        return past.unflatten(0, (-1, taps)).transpose(1, 2).flatten(2)
+
+    def remember(self, layer: nn.Module, inputs: Tensor) -> None:
+        """Remember the inputs (L, B, C) of this step in place of the oldest ones."""
+        ring = self._rings[layer]
+        ring.steps.index_copy_(0, (ring.first + self.col % ring.lengths).squeeze(1), inputs)
+
+    def remember_all(self, layer: nn.Module, inputs: list[Tensor], taps: int, delays: Tensor) -> None:
+        """Remember all inputs from the first step on, (B, C, T) of each layer; the cursor is at the first one."""
+        steps = inputs[0].shape[2]
+        ring = self._ring(layer, len(inputs[0]), inputs[0], taps, delays)
+        places = torch.cat([ring.first, ring.lengths], 1).tolist()
+        for x, (first, length) in zip(inputs, places, strict=True):
+            last = torch.arange(max(0, steps - length), steps, device=x.device)
+            ring.steps[first + last % length] = x[:, :, last].permute(2, 0, 1)
+
+    def _ring(self, layer: nn.Module, batch: int, like: Tensor, taps: int, delays: Tensor) -> Ring:
+        if layer not in self._rings:
+            lengths = taps * delays[:, None]
+            first = lengths.cumsum(0) - lengths
+            steps = like.new_zeros(int(lengths.sum()), batch, like.shape[1])
+            each = delays[:, None] * torch.arange(taps, 0, -1, device=delays.device)
+            self._rings[layer] = Ring(steps, first, lengths, each)
+        return self._rings[layer]
 
 
 def by_column(rows: Iterable[Tensor]) -> tuple[Tensor, list[int]]:

@@ -8,6 +8,7 @@ from ancestral.models.pixelcnn import PixelCNN
 from ancestral.models.pixelcnnpp import PixelCNNpp
 from ancestral.models.pixelrnn import DiagonalBiLSTM, RowLSTM
 from ancestral.models.pixelsnail import PixelSNAIL
+from ancestral.models.wavenet import WaveNet
 
 __all__ = [
     "MADE",
@@ -19,6 +20,7 @@ __all__ = [
     "PixelCNNpp",
     "PixelSNAIL",
     "RowLSTM",
+    "WaveNet",
 ]
 
 MODELS: dict[str, type[Model]] = {
@@ -30,4 +32,5 @@ MODELS: dict[str, type[Model]] = {
     "gated-pixelcnn": GatedPixelCNN,
     "pixelcnn++": PixelCNNpp,
     "pixelsnail": PixelSNAIL,
+    "wavenet": WaveNet,
 }

@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argumen
     "gated-pixelcnn": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "kernel_size": 3},
     "pixelcnn++": {"shape": (1, 4, 5), "channels": 6, "layers": 1, "likelihood": Bernoulli()},
     "pixelsnail": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "residual_blocks": 1, "likelihood": Bernoulli()},
+    "wavenet": {"shape": (1, 12), "channels": 6, "layers": 3, "cycle": 2, "likelihood": Bernoulli()},
 }
 STATES = 800  # at most so many points in an enumerated space
 
@@ -53,7 +54,7 @@ def tiny(
 def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:
     """Build a small float64 instance with the model's arguments, another shape, and random parameters."""
     name = next((n for n, kind in MODELS.items() if type(model) is kind), None)
-    small = {k: v for k, v in SMALL.get(name or "", {}).items() if k in ("channels", "layers", "hidden")}
+    small = {k: v for k, v in SMALL.get(name or "", {}).items() if k in ("channels", "layers", "hidden", "cycle")}
     if "hidden" in small:  # as many layers as the model has
         small["hidden"] = small["hidden"] * len(model.arguments["hidden"])
     arguments = {**copy.deepcopy(model.arguments), **small, "shape": shape, **changes}
@@ -78,7 +79,11 @@ def few_levels(likelihood: Likelihood) -> Likelihood:
 def odd_shapes(model: Model) -> list[tuple[int, ...]]:
     """Return small shapes of the model's kind, odd and not square."""
     channels = model.shape[0]
-    by_kind: dict[int, list[tuple[int, ...]]] = {1: [(7,)], 2: [(channels, 9)], 3: [(channels, 5, 3), (channels, 3, 6)]}
+    by_kind: dict[int, list[tuple[int, ...]]] = {
+        1: [(7,)],
+        2: [(channels, 9), (channels, 23)],  # the second more than a receptive field of a small instance
+        3: [(channels, 5, 3), (channels, 3, 6)],
+    }
     return by_kind[len(model.shape)]
 
 

@@ -1,0 +1,40 @@
+"""A step of a walk as one compiled graph, where there is a compiler; as it is, elsewhere."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["captured"]
+
+log = logging.getLogger("ancestral")
+
+
+def captured(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors as one graph without a break, compiled when it is first called.
+
+    On a CPU the whole graph becomes one C++ library: what a step costs is then its arithmetic, not its dispatch. That
+    takes about a second for each step of each layer once, and is kept on disk by torch. Where nothing can be compiled
+    (there is no C++ compiler) a warning says so, and the function runs as it is.
+
+    Args:
+        step: maps tensors of fixed shapes to tensors. Memory that it changes exists before the first call.
+    """
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
+        "cpp_wrapper": True
+    }  # without it every operator of a CPU graph is still called from Python
+    run = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+
+    def first_compiled(*inputs: Any) -> Any:
+        nonlocal run
+        if run is step:
+            return step(*inputs)
+        try:
+            return run(*inputs)
+        except torch._inductor.exc.InductorError as error:
+            log.warning("nothing is compiled, sampling goes on as it is: %s", str(error).partition("\n")[0])
+            run = step
+            return step(*inputs)
+
+    return first_compiled
