@@ -32,7 +32,7 @@ def captured(step: Callable[..., Any]) -> Callable[..., Any]:
             return step(*inputs)
         try:
             return run(*inputs)
-        except torch._inductor.exc.InductorError as error:
+        except torch._dynamo.exc.BackendCompilerFailed as error:
             log.warning("nothing is compiled, sampling goes on as it is: %s", str(error).partition("\n")[0])
             run = step
             return step(*inputs)
