@@ -14,7 +14,7 @@ from torch import Tensor
 from ancestral.checkpoint import load, read_config
 from ancestral.data import BINARIZE, Data
 from ancestral.data import load as load_data
-from ancestral.data.dataset import Split
+from ancestral.data.dataset import Examples, Split
 from ancestral.data.restore import Arrays
 from ancestral.evaluation import evaluate
 from ancestral.likelihoods import Categorical, GaussianMixture
@@ -126,20 +126,20 @@ def test_metrics_say_what_they_say(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_each_step_sees_the_epoch_and_the_masks_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, data = [], some_data()
-    batch = data.batch
+    examples = data.examples
 
-    def watched(split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
+    def watched(split: str, index: Tensor, epoch: int = 0) -> Examples:
         seen.append((split, epoch))
-        return batch(split, index, epoch)
+        return examples(split, index, epoch)
 
     def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
         assert model.resampled(step) == {"mask": step}
         return nll(model, x, context, step)
 
-    monkeypatch.setattr(data, "batch", watched)
+    monkeypatch.setattr(data, "examples", watched)
     train(made(masks=4, order_agnostic=True), data, tmp_path, epochs=3, loss=loss)
-    initializing = [0]  # by the batch of the first step
-    assert [epoch for split, epoch in seen if split == "train"] == initializing + [0] * 4 + [1] * 4 + [2] * 4
+    fitting, initializing = [0], [0]  # by the first example, and by the batch of the first step
+    assert [epoch for split, epoch in seen if split == "train"] == fitting + initializing + [0] * 4 + [1] * 4 + [2] * 4
     assert {epoch for split, epoch in seen if split == "valid"} == {0}
 
 
