@@ -16,6 +16,7 @@ from ancestral.objectives import Objective, nll
 from ancestral.recorded import Recorded
 from ancestral.report.words import evaluation_rows, summary_line
 from ancestral.training import train, validated
+from ancestral.training.schedule import Batches
 from small_runs import (
     LENGTHS,
     Causal,
@@ -208,7 +209,9 @@ def test_what_is_told_is_of_all_samples(still: None, tmp_path: Path, capsys: pyt
     bits = whole(model, data, "train").sum().item() / sum(LENGTHS) / math.log(2)
     summary = train(model, data, tmp_path, steps=3, batch_size=4)  # of ten windows: an epoch
     (first, second, third) = records(tmp_path, "train")
-    sizes = [int(data.counts("train", training.Batches(10, 4, 0).at(step)[1]).sum()) for step in range(3)]
+    part = data.split("train")
+    batches = Batches(10, 4, 0, part.widths(torch.arange(10), model.reach))
+    sizes = [int(part.counts(batches.at(step)[1]).sum()) for step in range(3)]
     assert len(set(sizes)) > 1
     total = sum(r["bits_per_dim"] * n for r, n in zip((first, second, third), sizes, strict=True))
     assert total / sum(sizes) == pytest.approx(bits, rel=1e-5)
@@ -226,6 +229,19 @@ def test_figures_between_two_records_are_of_all_their_samples(
     train(model, data, tmp_path, steps=3, batch_size=4)
     (record,) = records(tmp_path, "train")
     assert record["bits_per_dim"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_every_sample_of_an_epoch_has_the_same_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of short windows included: their gradients add up to that of all samples."""
+    model, data, seen = causal(), recordings(), []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *arguments, **more: seen.append(model.first.weight.grad))
+    train(model, data, tmp_path, epochs=1, batch_size=4)
+    assert len(seen) == 3
+    index = torch.arange(10)
+    x, _, counted = data.reaching(model.reach).examples("train", index)
+    mean = nll(model, x, None, 0, counted).sum() / sum(LENGTHS)
+    (expected,) = torch.autograd.grad(mean, [model.first.weight])
+    torch.testing.assert_close(sum(seen) / 3, expected)
 
 
 def test_training_on_recordings_learns(tmp_path: Path) -> None:
@@ -255,11 +271,10 @@ def test_minutes_are_measured_on_recordings(tmp_path: Path) -> None:
 def test_the_data_initialise_a_model_of_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(Causal, "initialize", lambda model, *batch: given.append(batch))
-    train(causal(classes=3), recordings(), tmp_path, steps=1, batch_size=4)
+    train(causal(classes=3), recordings(), tmp_path, steps=1, batch_size=10)
     ((x, labels),) = given
-    assert x.shape[:2] == (4, 1)
-    assert 8 < x.shape[2] <= 8 + causal().reach  # with the past
-    assert labels.shape == (4,)
+    assert x.shape == (10, 1, 8 + causal().reach)  # with the past
+    assert labels.shape == (10,)
 
 
 def test_many_windows_are_validated_by_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:

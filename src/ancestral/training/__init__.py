@@ -46,6 +46,7 @@ PATIENCE = 5  # validations without a better one, of 20
 MOST_SKIPS, MOST_RETURNS = 5, 3  # steps skipped in a row before a return, returns before giving up
 VALIDATED, VALIDATED_VALUES = 2000, 2**19  # examples, and new values of windows of recordings, at most
 DRAWN = 16  # samples of a picture
+TYPICAL = 100  # steps that the timed ones are compared with
 INTERVAL = 60  # seconds between two checkpoints
 MARGIN, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for, when a slow run is ended
 
@@ -199,7 +200,9 @@ class Run:
     ) -> None:
         self.data, self.folder, self.accelerator, self.config, self.clock = data, folder, accelerator, config, clock
         self.settings: dict[str, Any] = config["training"]
-        self.batches = Batches(len(data.split("train")), self.settings["batch_size"], self.settings["seed"])
+        part = data.split("train")
+        widths = part.widths(torch.arange(len(part)), data.past) if isinstance(part, Recordings) else None
+        self.batches = Batches(len(part), self.settings["batch_size"], self.settings["seed"], widths)
         self.valid = validated(data) if len(data.split("valid")) else None
         self.variables = math.prod(data.shape)
         self.draws = accelerator.is_main_process and drawable(model, data)
@@ -263,7 +266,7 @@ class Run:
         values = int(self.data.counts("train", index).sum())  # of all processes
         self.optimizer.zero_grad()
         loss = self.objective(x, context, step, counted).sum()
-        self.accelerator.backward(loss * (world / values))  # processes average gradients
+        self.accelerator.backward(loss * (world / self.weight(values)))  # processes average gradients
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), CLIP)
         flags = loss.new_tensor([asked, self.clock.late(self.settings["minutes"])])
         told = self.accelerator.reduce(torch.cat([torch.stack([loss.detach(), norm / world]), flags])).tolist()
@@ -274,6 +277,14 @@ class Run:
         seconds = time.perf_counter() - begin
         nats = told[0] * (self.variables / values) - self.data.log_cell
         return Update(nats, told[1], len(index), values, seconds, told[2] > 0, told[3] > 0)
+
+    def weight(self, values: int) -> float:
+        """Return what the loss of a batch of so many values is divided by, to be that of one: their number.
+
+        Of windows it is the mean number, or else samples would weigh more in a batch of short windows.
+        """
+        part = self.data.split("train")
+        return part.x.numel() / self.batches.per_epoch if isinstance(part, Recordings) else values
 
     def examples(self, index: Tensor, epoch: int) -> Examples:
         """Return training examples on the device."""
@@ -361,6 +372,7 @@ class Run:
         timed(lambda: self.update(0, lr=0.0))  # the first one is slower
         count = self.agreed(steps_to_time(seconds, timed(lambda: self.update(1, lr=0.0))))
         step = timed(lambda: [self.update(i, lr=0.0) for i in range(count)]) / count
+        step *= self.batches.work(range(min(self.batches.per_epoch, TYPICAL))) / self.batches.work(range(count))
         self.state.load(before, "the state before")
         around = VALIDATIONS * timed(self.valid_nats) if self.valid is not None else 0.0
         around += len(DRAWS) * timed(self.drawn) if self.draws else 0.0
