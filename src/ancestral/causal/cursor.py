@@ -237,7 +237,7 @@ class Cursor:
 
         `like` is the input of a layer in this step, (B, C); all of them are told to `remember` at its end.
         """
-        ring = self._ring(layer, like.shape[0], like, taps, delays)
+        ring = self._ring(layer, like, taps, delays)
         past = ring.steps.index_select(0, (ring.first + (self.col - ring.delays) % ring.lengths).flatten())
         return past.unflatten(0, (-1, taps)).transpose(1, 2).flatten(2)
 
@@ -247,19 +247,19 @@ class Cursor:
         ring.steps.index_copy_(0, (ring.first + self.col % ring.lengths).squeeze(1), inputs)
 
     def remember_all(self, layer: nn.Module, inputs: list[Tensor], taps: int, delays: Tensor) -> None:
-        """Remember all inputs from the first step on, (B, C, T) of each layer; the cursor is at the first one."""
-        steps = inputs[0].shape[2]
-        ring = self._ring(layer, len(inputs[0]), inputs[0], taps, delays)
+        """Remember all inputs from the first step on, (B, T, C) of each layer; the cursor is at the first one."""
+        steps = inputs[0].shape[1]
+        ring = self._ring(layer, inputs[0][:, 0], taps, delays)
         places = torch.cat([ring.first, ring.lengths], 1).tolist()
         for x, (first, length) in zip(inputs, places, strict=True):
             last = torch.arange(max(0, steps - length), steps, device=x.device)
-            ring.steps[first + last % length] = x[:, :, last].permute(2, 0, 1)
+            ring.steps[first + last % length] = x[:, last].transpose(0, 1)
 
-    def _ring(self, layer: nn.Module, batch: int, like: Tensor, taps: int, delays: Tensor) -> Ring:
+    def _ring(self, layer: nn.Module, like: Tensor, taps: int, delays: Tensor) -> Ring:
         if layer not in self._rings:
             lengths = taps * delays[:, None]
             first = lengths.cumsum(0) - lengths
-            steps = like.new_zeros(int(lengths.sum()), batch, like.shape[1])
+            steps = like.new_zeros(int(lengths.sum()), *like.shape)
             each = delays[:, None] * torch.arange(taps, 0, -1, device=delays.device)
             self._rings[layer] = Ring(steps, first, lengths, each)
         return self._rings[layer]

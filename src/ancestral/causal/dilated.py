@@ -59,23 +59,23 @@ class DilatedStack(nn.Module):
         return (features @ self.condition).unflatten(1, (-1, 2 * self.channels)).transpose(0, 1) + self.bias
 
     def whole(self, x: Tensor, told: Tensor | None, cursor: Cursor | None) -> Tensor:
-        """Map (B, C, T) to (B, S, T), layer by layer."""
-        h = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # on a CPU convolutions are faster so
-        told = None if told is None else told.unsqueeze(2)
-        inputs, gated = [], []
+        """Map (B, C, T) to (B, S, T), layer by layer; features are innermost in memory, as products want them."""
+        h, inputs, gated = x.movedim(1, 2), [], []
         for layer, d in enumerate(self.dilations):
             inputs.append(h)
             kernel = kernel_of(self.weight[layer], 1, self.taps)
-            a = F.conv2d(F.pad(h, ((self.taps - 1) * d, 0)), kernel, self.bias[layer, 0], dilation=(1, d))
+            padded = F.pad(h, (0, 0, (self.taps - 1) * d, 0)).movedim(2, 1).unsqueeze(2)
+            a = F.conv2d(padded, kernel, self.bias[layer, 0], dilation=(1, d)).squeeze(2).movedim(1, 2)
             if told is not None and self.condition is not None:
-                own = self.condition[:, layer * 2 * self.channels : (layer + 1) * 2 * self.channels]
-                a = a + F.conv2d(told, kernel_of(own, 1, 1))
-            gated.append(gate(a, self.channels))
+                width = 2 * self.channels
+                a = a + told.movedim(1, 2) @ self.condition[:, layer * width : (layer + 1) * width]
+            f, g = a.chunk(2, 2)
+            gated.append(torch.tanh(f) * torch.sigmoid(g))
             if layer < len(self.residual):
-                h = h + F.conv2d(gated[-1], kernel_of(self.residual[layer], 1, 1))
+                h = h + gated[-1] @ self.residual[layer]
         if cursor is not None:
-            cursor.remember_all(self, [h.squeeze(2) for h in inputs], self.taps - 1, self.delays)
-        return F.conv2d(torch.cat(gated, 1), kernel_of(self.skip, 1, 1), self.skip_bias).squeeze(2)
+            cursor.remember_all(self, inputs, self.taps - 1, self.delays)
+        return (torch.cat(gated, 2) @ self.skip + self.skip_bias).movedim(2, 1)
 
     def step(self, x: Tensor, told: Tensor | None, cursor: Cursor) -> Tensor:
         """Map one step (B, C) to (B, S)."""

@@ -179,7 +179,7 @@ class WaveNet(Model):
         """Return the features of a context of `known` steps, as far as they reach, and of `steps` that follow."""
         with torch.no_grad():
             features = self.features(context, n, known + (steps or 0))
-        ends = features is not None and features.shape[2] > 1
+        ends = features is not None and features.shape[2] != 1
         if ends and steps is None:
             raise ValueError("steps must be given where the context is a sequence, which ends")
         return features[:, :, max(0, known - self.reach) :] if ends and features is not None else features
