@@ -106,6 +106,8 @@ def load(
     }
     path = None if _is_built_in(source) else str(Path(source).resolve())
     if isinstance(found.restore, Audio):
+        if size is not None or binarize is not None or dequantize:
+            raise ValueError(f"{source} holds recordings: size, binarize, dequantize are for pictures: leave them out")
         options |= {"linear": linear, "window": window}
         return replace(of_recordings(str(source), found, options, given, seed), path=path)
     if linear or rate is not None or window is not None:

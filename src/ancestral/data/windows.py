@@ -35,8 +35,6 @@ def of_recordings(name: str, found: Found, options: dict[str, Any], given: Given
         ValueError: options that are not for recordings, or do not go together.
     """
     assert isinstance(found.restore, Audio)
-    if any(options.get(option) is not None for option in ("size", "binarize", "dequantize")):
-        raise ValueError(f"{name} holds recordings: size, binarize, dequantize are for pictures: leave them out")
     if given is not None and not isinstance(given, Mel):
         raise ValueError(f"given {options['given']} is for pictures, {name} holds recordings: mel would do")
     restore = _restoring(found.restore.rate, bool(options.get("linear")), options["bits"])
