@@ -13,6 +13,7 @@ from ancestral import evaluation, training
 from ancestral.data import Data
 from ancestral.evaluation import baselines, check_fit, evaluate
 from ancestral.model import Model
+from ancestral.models import WaveNet
 from ancestral.objectives import Objective, nll
 from ancestral.recorded import Recorded
 from ancestral.report.words import evaluation_rows, summary_line
@@ -20,7 +21,6 @@ from ancestral.training import train, validated
 from ancestral.training.schedule import Batches
 from small_runs import (
     LENGTHS,
-    Causal,
     assert_equal,
     causal,
     interrupting,
@@ -276,7 +276,7 @@ def test_minutes_are_measured_on_recordings(tmp_path: Path) -> None:
 
 def test_the_data_initialise_a_model_of_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(Causal, "initialize", lambda model, *batch: given.append(batch))
+    monkeypatch.setattr(WaveNet, "initialize", lambda model, *batch: given.append(batch))
     train(causal(classes=3), recordings(), tmp_path, steps=1, batch_size=10)
     ((x, labels),) = given
     assert x.shape == (10, 1, 8 + causal().reach)  # with the past
