@@ -152,7 +152,8 @@ class Categorical(Table):
         return F.log_softmax(logits, 1)
 
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
-        return -F.cross_entropy(logits.movedim(2, 1), x.long(), reduction="none")
+        log_p = F.log_softmax(logits.movedim(2, -1), -1)  # innermost in memory, as the networks put features
+        return log_p.gather(-1, x.long().unsqueeze(-1)).squeeze(-1)
 
 
 class Components(NamedTuple):

@@ -65,14 +65,15 @@ class DilatedStack(nn.Module):
             inputs.append(h)
             kernel = kernel_of(self.weight[layer], 1, self.taps)
             padded = F.pad(h, (0, 0, (self.taps - 1) * d, 0)).movedim(2, 1).unsqueeze(2)
-            a = F.conv2d(padded, kernel, self.bias[layer, 0], dilation=(1, d)).squeeze(2).movedim(1, 2)
+            a = F.conv2d(padded, kernel, self.bias[layer, 0], dilation=(1, d))
             if told is not None and self.condition is not None:
                 width = 2 * self.channels
-                a = a + told.movedim(1, 2) @ self.condition[:, layer * width : (layer + 1) * width]
-            f, g = a.chunk(2, 2)
+                own = told.movedim(1, 2) @ self.condition[:, layer * width : (layer + 1) * width]
+                a += own.movedim(2, 1).unsqueeze(2)
+            f, g = a.squeeze(2).movedim(1, 2).chunk(2, 2)
             gated.append(torch.tanh(f) * torch.sigmoid(g))
             if layer < len(self.residual):
-                h = h + gated[-1] @ self.residual[layer]
+                h = torch.addmm(h.flatten(0, 1), gated[-1].flatten(0, 1), self.residual[layer]).view_as(h)
         if cursor is not None:
             cursor.remember_all(self, inputs, self.taps - 1, self.delays)
         return (torch.cat(gated, 2) @ self.skip + self.skip_bias).movedim(2, 1)
