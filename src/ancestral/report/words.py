@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ancestral.data import Data
+from ancestral.data import Audio, Data
 from ancestral.model import Model
 from ancestral.recorded import Recorded
 
@@ -99,7 +99,7 @@ def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str,
         rows.append((f"{name}, p(x) averaged over {evaluation['masks']} masks", evaluation["ensemble"]))
     trivial = sorted(evaluation["baselines"].items(), key=lambda item: item[1]["nats"])
     rows += [(f"baseline: {baseline}", figures) for baseline, figures in trivial]
-    units = {"bits_per_dim": "bits/dim", "nats": "nats"}
+    units = {"bits_per_dim": "bits/sample" if evaluation.get("noun") == "recordings" else "bits/dim", "nats": "nats"}
     units = {key: unit for key, unit in units.items() if evaluation[key] is not None}
     digits = {key: digits_of(evaluation[f"{key}_se"]) for key in units}
     cells = [[plus_minus(f[key], f.get(f"{key}_se"), digits[key]) for key in units] for _, f in rows]
@@ -111,17 +111,46 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
     kind = "exact log-likelihood" if evaluation["exact"] else "an upper bound on -log p(x)"
     count, there = evaluation["count"], evaluation["examples"]
     how_many = f"all {count:,}" if count == there else f"{count:,} of {there:,}"
-    return f"{how_many} examples of the {evaluation['split']} part of {evaluation['source']}, {kind}"
+    noun = evaluation.get("noun", "examples")  # which older evaluations do not say
+    of = f"{how_many} {noun} of the {evaluation['split']} part of {evaluation['source']}"
+    if (rate := evaluation.get("rate")) is not None:
+        of += f", {evaluation['values'] / rate:,.0f} s at {rate} Hz"
+    return f"{of}, {kind}"
 
 
 def data_line(data: Data) -> str:
     """Return a data set in one line."""
+    if data.recordings:
+        return recordings_line(data)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
     values = "continuous values" if data.discrete is None else f"{data.discrete} levels"
     values += "" if data.dequantized is None else " made continuous by noise"
     classes = f", {len(data.classes)} classes" if data.classes else ""
     classes = f", each with {data.given.words}" if data.given is not None else classes
     return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
+
+
+def recordings_line(data: Data) -> str:
+    """Return recordings in one line."""
+    found = data.recordings
+    counts = ", ".join(f"{part['recordings']:,} {name}" for name, part in found.items())
+    assert isinstance(data.restore, Audio)
+    lasts = ", ".join(lasting(part["seconds"]) for part in found.values())
+    levels = f"{data.levels} {'mu-law' if data.restore.mu_law else 'linear'} levels"
+    classes = f", {len(data.classes)} classes" if data.classes else ""
+    classes = f", each with {data.given.words}" if data.given is not None else classes
+    return f"{data.name}: {counts} recordings ({lasts} at {data.restore.rate} Hz); {levels}{classes}"
+
+
+def lasting(seconds: float) -> str:
+    """Return how long something lasts.
+
+    >>> lasting(0.25), lasting(15.9), lasting(1023), lasting(16000)
+    ('0.2 s', '16 s', '17 min', '4.4 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.{0 if seconds >= 10 or not seconds else 1}f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def size_of(shape: Sequence[int]) -> str:
