@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_records", "replacing"]
+__all__ = ["numbered", "read_records", "replacing"]
 
 
 @contextlib.contextmanager
@@ -29,6 +29,16 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def numbered(path: Path, n: int) -> list[Path]:
+    """Return the path of one file, or the paths of several.
+
+    >>> [path.name for path in numbered(Path("out.wav"), 2)]
+    ['out-1.wav', 'out-2.wav']
+    """
+    digits = len(str(n))
+    return [path] if n == 1 else [path.with_stem(f"{path.stem}-{i:0{digits}}") for i in range(1, n + 1)]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, load, read_config
 from ancestral.conditioning import OneHot
-from ancestral.data import BINARIZE, GIVEN, Data, Given, Restore, Split, rebuild
+from ancestral.data import BINARIZE, GIVEN, Audio, Data, Given, Restore, Split, rebuild
 from ancestral.data import load as load_data
 from ancestral.data.given import GivenPicture
 from ancestral.data.recordings import Recordings
@@ -57,6 +57,12 @@ class Run(NamedTuple):
     def restore(self) -> Restore:
         """What turns the model's levels into something a user opens; no data is needed for it."""
         return rebuild(self.config["data"]["restore"])
+
+    @property
+    def audio(self) -> Audio | None:
+        """What turns the model's levels into sound, None where the run is not of recordings."""
+        restore = self.restore
+        return restore if isinstance(restore, Audio) else None
 
     def pictures(self, x: Tensor) -> "list[Image.Image]":
         """Return levels (N, C, H, W) as pictures.

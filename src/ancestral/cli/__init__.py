@@ -17,6 +17,8 @@ from ancestral import __version__
 from ancestral.cli.console import Answer, Debug, command_of, note, status_of
 
 if TYPE_CHECKING:
+    from ancestral.cli.settings import Start
+    from ancestral.recipes import Recipe
     from ancestral.runs import Run
     from ancestral.training import Summary
 
@@ -37,7 +39,12 @@ Source = Annotated[
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
-Count = Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many.")]
+Seconds = Annotated[
+    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how long each sound is; 2 by default.")
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
+]
 Context = Annotated[str | None, typer.Option(metavar="LABEL", help="Name or number of a class.")]
 Settings = Annotated[
     list[str] | None,
@@ -81,10 +88,14 @@ def train(
     bits: Annotated[int | None, at_least_one("Keep the top N bits of every level.")] = None,
     binarize: Annotated[Literal["static", "dynamic", "threshold"] | None, typer.Option(help="Make 2 levels.")] = None,
     given: Annotated[
-        Literal["grey", "small"] | None, typer.Option(help="What the model is given of each picture, to add the rest.")
+        Literal["grey", "small", "mel"] | None,
+        typer.Option(help="What the model is given of each picture or recording, to add the rest."),
     ] = None,
     dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that cannot be read.")] = False,
+    rate: Annotated[int | None, typer.Option(metavar="HZ", min=1, help="Bring recordings to HZ samples/s.")] = None,
+    linear: Annotated[bool, typer.Option("--linear", help="Take 16-bit samples, not 256 codes of the mu-law.")] = False,
+    window: Annotated[int | None, at_least_one("Samples of an example, 4096 by default.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without files that cannot be read.")] = False,
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
     precision: Annotated[Literal["32", "bf16"] | None, typer.Option(help="Of the computation; 32 by default.")] = None,
@@ -95,15 +106,15 @@ def train(
     """Train MODEL on data and write a run folder, or follow a recipe, of which every option can be changed.
 
     Data with labels makes the model class-conditional; --set classes=null makes it unconditional. With --given grey it
-    learns to colour pictures, with --given small to bring back what is lost at a quarter of their size.
+    learns to colour pictures, with --given small to bring back what is lost at a quarter of their size, with --given
+    mel to make the sound of a spectrogram.
     """
     settings, model = all_settings(settings, model, more)
     limits: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
     check_usage(limits, model, recipe, data, resume)
     from ancestral import training
-    from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_line, recipe_named, training_by
+    from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_named, training_by
     from ancestral.cli.settings import begun, resumed
-    from ancestral.report.words import data_line, model_line
     from ancestral.runs import device_named
     from ancestral.training.resuming import earlier
 
@@ -111,7 +122,7 @@ def train(
     earlier(out, resume)  # an occupied folder is said before the data is read
     followed = None if recipe is None else recipe_named(recipe)
     options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
-    options["skip_bad"] = skip_bad
+    options |= {"rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "precision": precision}
     config: dict[str, Any] = {}
     if resume and recipe is not None:
@@ -124,12 +135,9 @@ def train(
         config = {"recipe": {"name": recipe, **followed.to_json()}}
     else:
         start = begun(str(model), str(data), settings, options, seed or 0)
-    note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
-    note(f"model  {model_line(start.name, start.model)}")
-    if followed is not None:
-        note(f"recipe {recipe_line(str(recipe), followed)}")
+    say_start(start, recipe, followed)
     how |= {"device": device, "seed": seed, "resume": resume, "config": config}
-    return trained(out, training.train(start.model, start.data, out, **how))
+    return trained(out, training.train(start.model, start.data, out, **how), bool(start.data.recordings))
 
 
 def all_settings(settings: list[str] | None, model: str | None, more: list[str] | None) -> tuple[list[str], str | None]:
@@ -151,11 +159,22 @@ def check_usage(limits: dict[str, Any], model: str | None, recipe: str | None, d
         raise typer.BadParameter(f"{missing} is missing: ancestral train MODEL --data SOURCE --out RUN")
 
 
-def trained(out: Path, summary: "Summary") -> Answer:
+def say_start(start: "Start", name: str | None, recipe: "Recipe | None") -> None:
+    """Say what is trained on what, and by which recipe."""
+    from ancestral.cli.recipes import recipe_line
+    from ancestral.report.words import data_line, model_line
+
+    note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
+    note(f"model  {model_line(start.name, start.model)}")
+    if recipe is not None:
+        note(f"recipe {recipe_line(str(name), recipe)}")
+
+
+def trained(out: Path, summary: "Summary", recordings: bool) -> Answer:
     """Answer with what training came to, and the command to type next."""
     from ancestral.report.words import counted
 
-    unit = "nats" if summary.valid_bits_per_dim is None else "bits/dim"
+    unit = "nats" if summary.valid_bits_per_dim is None else "bits/sample" if recordings else "bits/dim"
     value = summary.valid_nats if summary.valid_bits_per_dim is None else summary.valid_bits_per_dim
     figure = "there are no validation examples" if value is None else f"validation: {value:.3f} {unit}"
     line = f"{counted(summary.steps, 'step')} in {summary.seconds / 60:.1f} minutes; {figure}, with the weights of step"
@@ -192,30 +211,43 @@ def evaluate(
 @command
 def sample(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A picture .png, arrays .npz or .npy, a table .csv.")],
-    n: Count = 64,
-    pictures: Annotated[
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="A picture .png, sound .wav or .flac, arrays .npz or .npy, a table .csv."),
+    ],
+    n: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="How many: 64; of recordings 1.")] = None,
+    seconds: Seconds = None,
+    files: Annotated[
         list[Path] | None,
-        typer.Option("--input", metavar="IMAGE", help="What the model is given; by default of the test part."),
+        typer.Option("--input", metavar="FILE", help="What the model is given; by default of the test part."),
     ] = None,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Further pictures after --input.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further files after --input.")] = None,
     context: Context = None,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, help="Of each factor; 0 takes the mode.")] = 1.0,
+    compiled: Compile = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> Answer:
     """Draw samples; of a class-conditional model a row for each class, or of one class.
 
     Of a model that is given pictures (train --given) a row for each: what was given, samples, the original if known.
+    Sound is written while it is made, several as OUT-1.wav and so on, and stays when Ctrl-C ends it; of a model that is
+    given spectrograms it is as long as the recordings that they are of.
     """
+    from ancestral.cli.sounds import check_no_sound, sample_sound
     from ancestral.report.draws import check_out, drawn, labels_for, save_draws
     from ancestral.report.giving import check_giving
     from ancestral.report.words import counted
     from ancestral.runs import listed, open_run
 
-    opened, files = open_run(run, device), [*(pictures or []), *(more or [])]
-    check_out(out, opened.restore)
+    opened, files = open_run(run, device), [*(files or []), *(more or [])]
     check_giving(opened, files, context)
+    if opened.audio is not None:
+        how: dict[str, Any] = {"temperature": temperature, "seed": seed, "compiled": compiled}
+        return sample_sound(opened, out, n=n, seconds=seconds, files=files, context=context, **how)
+    check_no_sound(opened, seconds, compiled)
+    check_out(out, opened.restore)
+    n = n or 64
     if opened.given is not None:
         return sample_given(opened, files, out, n, temperature, seed)
     labels = labels_for(opened, n, context)
@@ -246,21 +278,25 @@ def sample_given(run: "Run", files: list[Path], out: Path, n: int, temperature: 
 @command
 def complete(
     run: RunFolder,
-    known: Annotated[str, typer.Option(metavar="PART", help="top, left, center, or what is white in MASK.png.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A picture, .png.")],
-    n: Count = 8,
-    picture: Annotated[
-        Path | None, typer.Option("--input", metavar="IMAGE", help="By default of the test part.")
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A picture .png, sound .wav or .flac, its levels .npz.")],
+    known: Annotated[
+        str | None, typer.Option(metavar="PART", help="Of pictures: top, left, center, or what is white in MASK.png.")
     ] = None,
+    n: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="How many: 8; of recordings 1.")] = None,
+    seconds: Seconds = None,
+    file: Annotated[Path | None, typer.Option("--input", metavar="FILE", help="By default of the test part.")] = None,
     context: Context = None,
     proposals: Annotated[int, at_least_one("Draw N, and choose one by what is known after it.")] = 1,
+    compiled: Compile = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> Answer:
-    """Complete pictures of which a part is known.
+    """Complete pictures of which a part is known, or go on after a recording.
 
-    Each row shows a picture, the part of it that is known, and completions.
+    Each row shows a picture, the part of it that is known, and completions. A sound holds the recording (by default the
+    first half of one of the test part) and --seconds that follow; several are written as OUT-1.wav and so on.
     """
+    from ancestral.cli.sounds import check_no_sound, complete_sound
     from ancestral.report.draws import check_picture, completed, originals
     from ancestral.report.known import known_part
     from ancestral.report.pictures import completions, save_png
@@ -268,9 +304,15 @@ def complete(
     from ancestral.runs import open_run
 
     opened = open_run(run, device)
+    if opened.audio is not None:
+        how: dict[str, Any] = {"proposals": proposals, "seed": seed, "compiled": compiled}
+        return complete_sound(opened, out, n=n, seconds=seconds, file=file, known=known, context=context, **how)
+    check_no_sound(opened, seconds, compiled)
     check_picture(out, opened)
-    mask = known_part(known, *opened.model.shape[1:])
-    x, labels = originals(opened, picture, context)
+    if known is None:
+        raise typer.BadParameter("--known PART is missing: which part of the pictures is known (top, left, center)")
+    mask, n = known_part(known, *opened.model.shape[1:]), n or 8
+    x, labels = originals(opened, file, context)
     drawings, seconds = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
     save_png(completions(opened.pictures(x), mask, [opened.pictures(row) for row in drawings]), out)
     result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": seconds}

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 import torch
 
 from ancestral.checkpoint import build
-from ancestral.conditioning import Map
-from ancestral.data import BINARIZE, GIVEN, Data, load
+from ancestral.conditioning import Frames, Map
+from ancestral.data import BINARIZE, GIVEN, Data, Mel, load
 from ancestral.likelihoods import (
     Bernoulli,
     Categorical,
@@ -26,7 +26,8 @@ from ancestral.likelihoods import (
     LogisticMixture,
 )
 from ancestral.model import Model
-from ancestral.models import MADE, MODELS
+from ancestral.models import MADE, MODELS, WaveNet
+from ancestral.report.words import size_of
 from ancestral.runs import recorded_data, registered, run_config, source_of
 from ancestral.training.resuming import fingerprint
 
@@ -80,7 +81,7 @@ def begun(
         name: of the model.
         source: of the data.
         settings: `name=value` of the model.
-        options: size, bits, binarize and given (their names), dequantize and skip_bad, of the data.
+        options: of `load`, but the names of binarize and given.
         seed: of everything random: made splits, binarization, first weights, training.
         arguments: of the model, where the settings say nothing else, from the data.
     """
@@ -106,7 +107,8 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
     before: dict[str, Any] = {"MODEL": registered(model)}
     again: dict[str, Any] = {"MODEL": name}
     for key, value in options.items():
-        before[f"--{key}"], again[f"--{key}"] = data.options.get(key), value or None
+        word = f"--{key.replace('_', '-')}"
+        before[word], again[word] = data.options.get(key), value or None
     for what, value in again.items():
         if value is not None and value != before[what]:
             raise ValueError(differing(f"{what} {value}", before[what], out))
@@ -132,10 +134,11 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
         ValueError: an unknown model, argument or likelihood (the nearest name is said), or a value that does not fit.
     """
     kind = model_named(name)
+    check_suits(kind, name, data)
     hints = arguments_of(kind)
     given: dict[str, Any] = {"likelihood": default_likelihood(kind, data)}
     if data.given is not None:
-        given["conditioner"] = map_of(kind, name, data)
+        given["conditioner"] = conditioner_of(kind, name, data)
     elif data.classes is not None and "classes" in hints:
         given["classes"] = len(data.classes)
     given |= arguments or {}
@@ -149,12 +152,27 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
     return kind(shape=data.shape, **given)
 
 
-def map_of(kind: type[Model], name: str, data: Data) -> Map:
-    """Return what conditions a model on the maps of the data; raise ValueError where it takes none."""
+def check_suits(kind: type[Model], name: str, data: Data) -> None:
+    """Raise ValueError where a model is not for examples like those of the data; say which would do."""
+    sides = len(data.shape)
+    takes = [1, 2, 3] if issubclass(kind, MADE) else [2] if issubclass(kind, WaveNet) else [3]
+    if sides in takes and not (data.recordings and kind is not WaveNet):
+        return
+    what = "recordings" if data.recordings else f"examples {size_of(data.shape)}"
+    kinds = "examples of one size" if len(takes) > 1 else "sequences" if takes == [2] else "pictures"
+    would = {1: "made", 2: "wavenet", 3: "gated-pixelcnn"}[sides]
+    raise ValueError(f"{name} is for {kinds}, {data.name} holds {what}: {would} would do")
+
+
+def conditioner_of(kind: type[Model], name: str, data: Data) -> Map | Frames:
+    """Return what conditions a model on what it is given of each example; raise ValueError where it takes none."""
+    assert data.given is not None
+    channels, factor = data.given.channels(data.shape[0]), data.given.factor
+    if isinstance(data.given, Mel):
+        return Frames(channels=channels, hop=factor)
     if issubclass(kind, MADE) or "conditioner" not in inspect.signature(kind).parameters:
         raise ValueError(f"--given {data.options['given']}: {name} takes no maps; gated-pixelcnn would do")
-    assert data.given is not None
-    return Map(channels=data.given.channels(data.shape[0]), upsample=data.given.factor)
+    return Map(channels=channels, upsample=factor)
 
 
 def model_named(name: str) -> type[Model]:
@@ -208,7 +226,7 @@ def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[
     if not equals or not text.strip():
         raise ValueError(f"--set {setting}: it takes name=value, such as {next(iter(hints))}=...")
     if key == "shape":
-        raise ValueError("--set shape: the data gives the shape (--size brings pictures to another one)")
+        raise ValueError("--set shape: the data gives the shape (--size or --window brings it to another one)")
     if key not in hints:
         raise ValueError(f"--set {key}: {name} has no such argument{nearest(key, hints)}; it has {', '.join(hints)}")
     if hints[key] is Likelihood:

@@ -4,7 +4,9 @@ import contextlib
 import wave
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .restore import Audio
@@ -56,8 +58,12 @@ class AudioWriter:
         """
         if x.dim() != 3 or x.shape[:2] != (1, self.channels):
             raise ValueError(f"a block must be levels of shape (1, {self.channels}, T), got {tuple(x.shape)}")
-        if 2 * self.channels * (self.samples + x.shape[2]) > MOST_BYTES:
+        self.write_samples(self.restore(x)[0])
+
+    def write_samples(self, samples: NDArray[Any]) -> None:
+        """Write int16 samples (C, T); raise ValueError where the file would be longer than a WAV can be."""
+        if 2 * self.channels * (self.samples + samples.shape[1]) > MOST_BYTES:
             raise ValueError(f"{self.path} is full: a .wav holds 4 GiB; make shorter ones")
-        self._wave.writeframes(self.restore(x)[0].T.astype("<i2").tobytes())
+        self._wave.writeframes(samples.T.astype("<i2").tobytes())
         self._file.flush()
-        self.samples += x.shape[2]
+        self.samples += samples.shape[1]

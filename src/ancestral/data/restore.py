@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ancestral.files import replacing
+from ancestral.files import numbered, replacing
 
 from .dequantize import quantized
 from .mulaw import from_mu_law, to_mu_law
@@ -93,8 +93,8 @@ class Audio:
         arrays = _arrays(lambda: _stored(x, self.levels))
         if len(x) == 1 or path.suffix.lower() in arrays:
             return _save(path, self._sounds(samples[0]) | arrays)
-        for i, one in enumerate(samples, 1):
-            _save(path.with_stem(f"{path.stem}-{i:0{len(str(len(x)))}}"), self._sounds(one) | arrays)
+        for own, one in zip(numbered(path, len(x)), samples, strict=True):
+            _save(own, self._sounds(one) | arrays)
 
     def _sounds(self, samples: Array) -> dict[str, Callable[[], bytes]]:
         return {f".{kind}": partial(_sound, samples, self.rate, kind) for kind in ("wav", "flac")}

@@ -45,9 +45,11 @@ class Giving(NamedTuple):
 
 
 def check_giving(run: Run, files: Sequence[Path], context: str | None) -> None:
-    """Raise ValueError where the model is given no picture but files are named, or a picture but a class is."""
+    """Raise ValueError where the model is given nothing but files are named, or is given something but a class is."""
     if run.given is None and files:
-        raise ValueError(f"--input {files[0]}: the model of {run.folder} is given no picture; leave it out")
+        what = "picture" if run.audio is None else "recording"
+        other = "" if run.audio is None else " (`ancestral complete` continues one)"
+        raise ValueError(f"--input {files[0]}: the model of {run.folder} is given no {what}; leave it out{other}")
     if run.given is not None and context is not None:
         raise ValueError(f"--context {context}: the model of {run.folder} is given {run.given.words}; leave it out")
 

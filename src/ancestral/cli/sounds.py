@@ -1,0 +1,124 @@
+"""`sample` and `complete` of runs of recordings: sound that is written while it is made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ancestral.cli.console import Answer, note
+from ancestral.cli.pace import Pace
+from ancestral.report.sounds import (
+    Take,
+    check_sound,
+    continuing,
+    given_recordings,
+    labelled,
+    sound_of,
+    stream_of,
+    write_sounds,
+)
+from ancestral.report.words import counted
+from ancestral.runs import Run, listed
+
+__all__ = ["check_no_sound", "complete_sound", "sample_sound"]
+
+EAGER_BLOCKS = 2  # of a compiled stream: the first runs as it is, the second is compiled
+
+
+def check_no_sound(run: Run, seconds: float | None, compiled: bool = False) -> None:
+    """Raise ValueError where an option that is for recordings is given, to a run that is not of them."""
+    given = f"--seconds {seconds:g}" if seconds is not None else "--compile" if compiled else None
+    if given:
+        raise ValueError(f"{given}: {run.folder} is no run of recordings, but of {run.source}; leave it out")
+
+
+def sample_sound(
+    run: Run,
+    out: Path,
+    *,
+    n: int | None,
+    seconds: float | None,
+    files: Sequence[Path],
+    context: str | None,
+    temperature: float,
+    seed: int,
+    compiled: bool,
+) -> Answer:
+    """Make sounds of a run of recordings: of classes, of the features of recordings, or of nothing."""
+    check_sound(out, seconds, sound_of(run).rate)
+    if run.given is not None:
+        takes = given_recordings(run, files, n or max(1, len(files)), seconds, seed)
+    else:
+        takes = [labelled(run, n or 1, seconds, context)]
+    how = {"temperature": temperature, "seed": seed}
+    return made(run, takes, out, "sample", how, compiled)
+
+
+def complete_sound(
+    run: Run,
+    out: Path,
+    *,
+    n: int | None,
+    seconds: float | None,
+    file: Path | None,
+    known: str | None,
+    context: str | None,
+    proposals: int,
+    seed: int,
+    compiled: bool,
+) -> Answer:
+    """Continue a recording."""
+    check_sound(out, seconds, sound_of(run).rate)
+    wrong = f"--known {known}" if known is not None else f"--proposals {proposals}" if proposals > 1 else None
+    if wrong:
+        raise ValueError(f"{wrong}: it is for pictures, a recording is known up to its end; leave it out")
+    take = continuing(run, file, n or 1, seconds, context, seed)
+    return made(run, [take], out, "continuation", {"seed": seed}, compiled)
+
+
+def made(run: Run, takes: Sequence[Take], out: Path, noun: str, how: dict[str, Any], compiled: bool) -> Answer:
+    """Make sounds, write them, and answer with where they are and how fast they were made."""
+    rate, generator = sound_of(run).rate, torch.Generator().manual_seed(how["seed"])
+    more = {"temperature": how.get("temperature", 1.0), "compiled": compiled}
+    if compiled:
+        note("compiling: about a minute, less if the same was compiled before")
+    with Pace(sum(take.steps for take in takes), rate, EAGER_BLOCKS if compiled else 0) as pace:
+        paths, whole = write_sounds(run, takes, out, lambda take: pace.over(stream_of(run, take, generator, **more)))
+    n, labels = sum(take.n for take in takes), names_of(run, takes)
+    result = {
+        "written": [str(path) for path in paths],
+        "n": n,
+        "labels": labels,
+        **how,
+        "rate": rate,
+        "prompt_seconds": len(takes[0].prompt) / rate,
+        "seconds": pace.made / rate,
+        "elapsed": pace.elapsed,
+        "samples_per_second": pace.values_per_second,
+        "real_time_factor": pace.factor,
+        "interrupted": not whole,
+    }
+    of = (
+        ""
+        if labels is None
+        else f", {'classes' if len(set(labels)) > 1 else 'class'} {listed(tuple(dict.fromkeys(labels)))}"
+    )
+    after = f" after {len(takes[0].prompt) / rate:.2f} s" if noun == "continuation" else ""
+    lasting = f"{counted(n, noun)} of {pace.made / rate:.2f} s{after}{of}, in {pace.elapsed:.2g} s"
+    speed = f"{pace.values_per_second:,.0f} samples/s, {pace.factor:.2g} x real time"
+    line = f"{'' if whole else 'interrupted, kept: '}{lasting} ({speed}): {span(paths)}"
+    return Answer(result, [line])
+
+
+def names_of(run: Run, takes: Sequence[Take]) -> list[str] | None:
+    """Return the classes of the sounds, None where they have none."""
+    classes = run.classes
+    if classes is None:
+        return None
+    return [classes[label] for take in takes if take.context is not None for label in take.context.tolist()]
+
+
+def span(paths: Sequence[Path]) -> str:
+    """Return paths for a message, the first and the last one where they are many."""
+    return ", ".join(map(str, paths)) if len(paths) < 4 else f"{paths[0]} ... {paths[-1]}"
