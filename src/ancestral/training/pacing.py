@@ -9,7 +9,7 @@ import torch
 
 PLANNED, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for; when a run that became slower is ended
 TIMING, LONGEST_TIMING = 0.03, 20  # share of the minutes, and seconds, in which the speed is measured
-FEWEST, SAMPLES = 4, 2**15  # windows in a batch, and new samples of these
+FEWEST, SAMPLES = 2, 2**13  # windows in a batch, and new samples of these: many small steps learn faster
 EXAMPLES = 500_000  # seen by a run without a limit, within 20 to 200 epochs
 
 
