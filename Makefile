@@ -61,10 +61,12 @@ typecheck: $(INSTALLED) ## check types
 bench: $(INSTALLED) ## measure sampling and training, into JSON and tables
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/audio.py
 
 tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/models.py --table
 	$(BIN)/python benchmarks/sampling.py --table
+	$(BIN)/python benchmarks/audio.py --table
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
