@@ -187,8 +187,9 @@ def test_a_loss_that_knows_no_windows_is_refused_for_them_only(tmp_path: Path) -
     torch.testing.assert_close(Objective(causal(), four)(torch.zeros(1, 1, 8), None, 0).shape, torch.Size([1]))
 
 
-def test_how_recordings_are_cut_does_not_change_training(tmp_path: Path) -> None:
+def test_how_recordings_are_cut_does_not_change_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of all windows has the gradient of all samples, each as heavy as any other."""
+    monkeypatch.setattr(WaveNet, "initialize", lambda model, *batch: None)  # by some of the samples
     for window in (4, 8, 20):
         train(causal(classes=3), recordings(window), tmp_path / str(window), steps=12, lr=0.02, batch_size=100)
     for window in (4, 8):

@@ -213,7 +213,7 @@ class Run:
             torch.manual_seed(mixed(self.settings["seed"], 0))
             model.initialize(*self.examples(self.batches.at(0)[1], 0)[:2])
         decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
-        optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=decay, fused=True)
+        optimizer = torch.optim.AdamW(groups(model, decay), betas=BETAS, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first
 
@@ -420,6 +420,14 @@ def usual_batch(data: Data) -> int:
     """Return the size of a batch where none is given."""
     part = data.split("train")
     return default_batch(len(part), part.window if isinstance(part, Recordings) else None)
+
+
+def groups(model: Model, decay: float) -> list[dict[str, Any]]:
+    """Return the parameters of an optimizer: weights, which decay, and biases, which must be free to be large."""
+    parts: dict[bool, list[Tensor]] = {False: [], True: []}
+    for name, parameter in model.named_parameters():
+        parts[name.endswith("bias")].append(parameter)
+    return [{"params": parts[False], "weight_decay": decay}, {"params": parts[True], "weight_decay": 0.0}]
 
 
 def validated(data: Data) -> Tensor:

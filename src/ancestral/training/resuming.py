@@ -86,13 +86,17 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the present tensors by name, not copied."""
-        names = [name for name, _ in self.model.named_parameters()]
-        moments = self.optimizer.state_dict()["state"]
+        names, moments = self.optimized(), self.optimizer.state_dict()["state"]
         return {
             **prefixed("model", self.model.state_dict()),
             **prefixed("average", self.average.state_dict()),
             **{f"optimizer.{names[i]}.{key}": m for i, of in moments.items() for key, m in of.items()},
         }
+
+    def optimized(self) -> list[str]:
+        """Return the names of the parameters, in the order in which the optimizer numbers them."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return [names[parameter] for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def load(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Take over what `tensors` returned, as copies; `source` says in errors where it comes from."""
@@ -102,7 +106,7 @@ class State:
 
     def load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the moments, named PARAMETER.KEY."""
-        number = {name: i for i, (name, _) in enumerate(self.model.named_parameters())}
+        number = {name: i for i, name in enumerate(self.optimized())}
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in cloned(tensors).items():
             parameter, _, key = name.rpartition(".")
