@@ -1,5 +1,6 @@
 """WaveNet: what its paper says, the walk in constant memory, and the stream."""
 
+import functools
 import logging
 import math
 import subprocess
@@ -17,6 +18,8 @@ from ancestral.models import WaveNet
 from ancestral.stream import stream
 from ancestral.testing import check_model, randomized, tiny
 from ancestral.walk import Observe, Sample, drive, nothing_before
+
+COMPILE = torch.compile
 
 HEADS = {
     "binary": likelihoods.Bernoulli(),
@@ -189,13 +192,15 @@ def test_temperature_zero_is_the_mode():
     assert torch.equal(x, model.sample(1, shape=(1, 24), temperature=0))
 
 
-def test_compiled_blocks_draw_the_same(tmp_path):
+def test_compiled_blocks_draw_the_same(caplog):
     model = example()
-    plain, compiled = (
-        torch.cat(list(model.stream(2, steps=30, block=4, compiled=c, generator=torch.Generator().manual_seed(2))), 2)
-        for c in (False, True)
-    )
+    with caplog.at_level(logging.WARNING, "ancestral"):
+        plain, compiled = (
+            torch.cat(list(model.stream(2, steps=30, block=4, compiled=c, generator=generator)), 2)
+            for c, generator in ((c, torch.Generator().manual_seed(2)) for c in (False, True))
+        )
     assert torch.equal(plain, compiled)
+    assert not caplog.text
 
 
 def test_without_a_compiler_sampling_goes_on(monkeypatch, caplog):
@@ -209,6 +214,19 @@ def test_without_a_compiler_sampling_goes_on(monkeypatch, caplog):
     plain = torch.cat(list(model.stream(steps=24, generator=torch.Generator().manual_seed(2))), 2)
     assert torch.equal(x, plain)
     assert ancestral.capture.captured(torch.neg)(torch.ones(1)).item() == -1
+
+
+def test_any_number_of_streams_can_be_compiled(monkeypatch, caplog):
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        functools.wraps(torch.compile)(lambda step, options, **more: COMPILE(step, backend="eager", **more)),
+    )
+    model = example()
+    with caplog.at_level(logging.WARNING, "ancestral"):
+        for _ in range(12):
+            list(model.stream(steps=6, block=2, compiled=True))
+    assert not caplog.text
 
 
 def memory_of(model):

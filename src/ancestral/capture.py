@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,10 +22,11 @@ def captured(step: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         step: maps tensors of fixed shapes to tensors. Memory that it changes exists before the first call.
     """
-    options: dict[str, str | int | bool | Callable[..., Any]] = {
-        "cpp_wrapper": True
-    }  # without it every operator of a CPU graph is still called from Python
-    run = torch.compile(step, fullgraph=True, dynamic=False, options=options)
+    # without the C++ wrapper every operator of a CPU graph is still called from Python
+    how: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
+    if "isolate_recompiles" in signature(torch.compile).parameters:
+        how["isolate_recompiles"] = True  # or else torch keeps eight graphs of one function, and takes no more
+    run = torch.compile(step, **how)
 
     def first_compiled(*inputs: Any) -> Any:
         nonlocal run
@@ -32,7 +34,7 @@ def captured(step: Callable[..., Any]) -> Callable[..., Any]:
             return step(*inputs)
         try:
             return run(*inputs)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
+        except (torch._dynamo.exc.BackendCompilerFailed, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
             log.warning("nothing is compiled, sampling goes on as it is: %s", str(error).partition("\n")[0])
             run = step
             return step(*inputs)
