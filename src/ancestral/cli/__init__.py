@@ -251,13 +251,13 @@ def sample(
     if opened.given is not None:
         return sample_given(opened, files, out, n, temperature, seed)
     labels = labels_for(opened, n, context)
-    x, seconds = timed(lambda: drawn(opened, n, labels, temperature, seed))
+    x, took = timed(lambda: drawn(opened, n, labels, temperature, seed))
     save_draws(opened, x, labels, out)
     named = None if labels is None else [(opened.classes or ())[label] for label in labels.tolist()]
     classes = "" if named is None else f", classes {listed(tuple(dict.fromkeys(named)))}"
     settings = {"n": n, "labels": named, "seed": seed, "temperature": temperature}
-    result = {"written": str(out), **settings, "seconds": seconds}
-    return Answer(result, [f"{counted(n, 'sample')}{classes} in {seconds:.2g} s: {out}"])
+    result = {"written": str(out), **settings, "seconds": took}
+    return Answer(result, [f"{counted(n, 'sample')}{classes} in {took:.2g} s: {out}"])
 
 
 def sample_given(run: "Run", files: list[Path], out: Path, n: int, temperature: float, seed: int) -> Answer:
@@ -313,11 +313,11 @@ def complete(
         raise typer.BadParameter("--known PART is missing: which part of the pictures is known (top, left, center)")
     mask, n = known_part(known, *opened.model.shape[1:]), n or 8
     x, labels = originals(opened, file, context)
-    drawings, seconds = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
+    drawings, took = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
     save_png(completions(opened.pictures(x), mask, [opened.pictures(row) for row in drawings]), out)
-    result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": seconds}
+    result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": took}
     columns = f"columns: picture, the part that is known ({known}), {counted(n, 'completion')}"
-    return Answer(result, [f"{counted(len(x) * n, 'completion')} in {seconds:.2g} s: {out}", columns])
+    return Answer(result, [f"{counted(len(x) * n, 'completion')} in {took:.2g} s: {out}", columns])
 
 
 @command
