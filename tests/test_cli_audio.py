@@ -100,6 +100,11 @@ def sound(path: Path) -> tuple[NDArray[np.int16], int]:
     return samples, rate
 
 
+def arrays_of(path: Path) -> dict[str, Any]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 # --- training and evaluation --------------------------------------------------------------------------------------
 
 
@@ -157,7 +162,9 @@ def test_models_that_do_not_fit(call: Call, folder: Path, tmp_path: Path) -> Non
 
 
 def test_evaluate_other_recordings(call: Call, run: Path, folder: Path, tmp_path: Path) -> None:
-    own = call("evaluate", run, "--json").json
+    done = call("evaluate", run, "--json")
+    assert done.err == f"evaluating 4 recordings of the test part of {folder}\n"
+    own = done.json
     assert (own["noun"], own["count"], own["rate"]) == ("recordings", 4, RATE)
     other = tmp_path / "other"
     for label in ("high", "low"):
@@ -235,7 +242,7 @@ def test_other_files(call: Call, run: Path, tmp_path: Path) -> None:
     assert call(*words, tmp_path / "out.flac").status == 0
     done = call(*words, tmp_path / "out.npz", "--json")
     assert done.json["written"] == [str(tmp_path / "out.npz")]
-    arrays = np.load(tmp_path / "out.npz")
+    arrays = arrays_of(tmp_path / "out.npz")
     assert arrays["x"].dtype == np.uint8
     assert arrays["x"].shape == (2, 1, 80)
     assert arrays["x_label"].tolist() == [0, 1]
@@ -309,7 +316,7 @@ def test_samples_of_spectrograms(call: Call, mel_run: Path, prompt: Path, tmp_pa
     assert "2 recordings, give at least as many" in call(*words[:-4], "-n", 1, "--out", tmp_path / "b.wav").error
     short = ["--seconds", 0.01, "--out", tmp_path / "c.npz"]
     assert call("sample", mel_run, *short).status == 0  # of the test part
-    arrays = np.load(tmp_path / "c.npz")
+    arrays = arrays_of(tmp_path / "c.npz")
     assert arrays["x"].dtype == np.uint16
     assert arrays["x"].shape == (1, 1, 80)
     assert arrays["context"].shape == (1, 80, 1)
@@ -322,6 +329,7 @@ def test_mistakes_with_what_is_given(call: Call, run: Path, mel_run: Path, promp
         (["sample", mel_run, "--context", "low", *out], "is given its log-mel spectrogram; leave it out"),
         (["sample", mel_run, "--input", prompt, "--seconds", 1, *out], "prompt.wav lasts 0.00 s; leave it out"),
         (["sample", mel_run, "--input", tmp_path / "no.wav", *out], "no such recording"),
+        (["sample", mel_run, "--input", prompt, prompt, "--compile", *out], "give one --input"),
         (["complete", mel_run, "--input", prompt, *out], "sample RUN --input would do"),
     ):
         done = call(*words)
@@ -441,7 +449,7 @@ def test_other_sequences_are_arrays(call: Call, tmp_path: Path) -> None:
     model = testing.tiny("wavenet", shape=(1, 24), likelihood=Categorical(4))
     checkpoint.save(model, tmp_path / "run", data=series.describe())
     assert call("sample", tmp_path / "run", "-n", 3, "--out", tmp_path / "out.npz").status == 0
-    assert np.load(tmp_path / "out.npz")["x"].shape == (3, 1, 24)
+    assert arrays_of(tmp_path / "out.npz")["x"].shape == (3, 1, 24)
     assert "no run of recordings" in call("sample", tmp_path / "run", "--seconds", 1, "--out", tmp_path / "o.npz").error
 
 

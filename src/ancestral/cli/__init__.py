@@ -40,7 +40,7 @@ Source = Annotated[
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
 Seconds = Annotated[
-    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how long each sound is; 2 by default.")
+    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how many seconds are made; 2 by default.")
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
@@ -199,7 +199,10 @@ def evaluate(
 
     opened = open_run(run, device)
     source = opened.data(data)
-    note(f"evaluating {limit or len(source.split(split)):,} examples of the {split} part of {source.name}")
+    many, noun = len(source.split(split)), "examples"
+    if source.recordings:
+        many, noun = source.recordings[split]["recordings"], "recordings"
+    note(f"evaluating {min(limit or many, many):,} {noun} of the {split} part of {source.name}")
     found = evaluation_of(opened.model, source, split, limit=limit).to_json()
     found |= {"source": source.name, "limit": limit}
     of = [split, *([Path(data).stem] if data else []), *([f"limit{limit}"] if limit else [])]

@@ -83,6 +83,8 @@ def made(
     """Make sounds, write them, and answer with where they are and how fast they were made."""
     rate, generator = sound_of(run).rate, torch.Generator().manual_seed(how["seed"])
     more = {"temperature": how.get("temperature", 1.0), "compiled": compiled}
+    if compiled and len(takes) > 1:
+        raise ValueError("--compile: each recording would be compiled for anew; give one --input, or leave it out")
     if compiled:
         note("compiling: about a minute, less if the same was compiled before")
     with Pace(sum(take.steps for take in takes), rate, EAGER_BLOCKS if compiled else 0) as pace:
@@ -90,7 +92,7 @@ def made(
     labels, prompt = names_of(run, takes), len(takes[0].prompt) / rate
     result = {
         "written": [str(path) for path in paths],
-        "n": sum(take.n for take in takes),
+        "n": sum(take.n for take in takes) if whole else len(paths),
         "labels": labels,
         **how,
         "rate": rate,
