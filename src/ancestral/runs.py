@@ -191,7 +191,13 @@ def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
         options["size"] = tuple(options["size"])
     options["binarize"] = BINARIZE[options["binarize"]] if options.get("binarize") else None
     options["given"] = GIVEN[options["given"]] if options.get("given") else None
-    data = load_data(source or recorded["source"], seed=recorded["seed"], **options)
+    try:
+        data = load_data(source or recorded["source"], seed=recorded["seed"], **options)
+    except ValueError as error:
+        if source is None or "rate" not in options or load_data(source).recordings:
+            raise
+        ours = source_of(recorded)
+        raise ValueError(f"{source} holds no recordings, the run was trained on recordings ({ours})") from error
     return replace(data, name=source or source_of(recorded))
 
 

@@ -40,7 +40,7 @@ Source = Annotated[
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
 Seconds = Annotated[
-    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how long each sound is; 2 by default.")
+    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how many seconds are made; 2 by default.")
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
@@ -199,7 +199,10 @@ def evaluate(
 
     opened = open_run(run, device)
     source = opened.data(data)
-    note(f"evaluating {limit or len(source.split(split)):,} examples of the {split} part of {source.name}")
+    many, noun = len(source.split(split)), "examples"
+    if source.recordings:
+        many, noun = source.recordings[split]["recordings"], "recordings"
+    note(f"evaluating {min(limit or many, many):,} {noun} of the {split} part of {source.name}")
     found = evaluation_of(opened.model, source, split, limit=limit).to_json()
     found |= {"source": source.name, "limit": limit}
     of = [split, *([Path(data).stem] if data else []), *([f"limit{limit}"] if limit else [])]
@@ -251,13 +254,13 @@ def sample(
     if opened.given is not None:
         return sample_given(opened, files, out, n, temperature, seed)
     labels = labels_for(opened, n, context)
-    x, seconds = timed(lambda: drawn(opened, n, labels, temperature, seed))
+    x, took = timed(lambda: drawn(opened, n, labels, temperature, seed))
     save_draws(opened, x, labels, out)
     named = None if labels is None else [(opened.classes or ())[label] for label in labels.tolist()]
     classes = "" if named is None else f", classes {listed(tuple(dict.fromkeys(named)))}"
     settings = {"n": n, "labels": named, "seed": seed, "temperature": temperature}
-    result = {"written": str(out), **settings, "seconds": seconds}
-    return Answer(result, [f"{counted(n, 'sample')}{classes} in {seconds:.2g} s: {out}"])
+    result = {"written": str(out), **settings, "seconds": took}
+    return Answer(result, [f"{counted(n, 'sample')}{classes} in {took:.2g} s: {out}"])
 
 
 def sample_given(run: "Run", files: list[Path], out: Path, n: int, temperature: float, seed: int) -> Answer:
@@ -313,11 +316,11 @@ def complete(
         raise typer.BadParameter("--known PART is missing: which part of the pictures is known (top, left, center)")
     mask, n = known_part(known, *opened.model.shape[1:]), n or 8
     x, labels = originals(opened, file, context)
-    drawings, seconds = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
+    drawings, took = timed(lambda: completed(opened, x, mask, labels, n, proposals, seed))
     save_png(completions(opened.pictures(x), mask, [opened.pictures(row) for row in drawings]), out)
-    result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": seconds}
+    result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": took}
     columns = f"columns: picture, the part that is known ({known}), {counted(n, 'completion')}"
-    return Answer(result, [f"{counted(len(x) * n, 'completion')} in {seconds:.2g} s: {out}", columns])
+    return Answer(result, [f"{counted(len(x) * n, 'completion')} in {took:.2g} s: {out}", columns])
 
 
 @command

@@ -83,17 +83,22 @@ class Pace:
         return now / max(self.elapsed, 1e-9)
 
     @property
-    def figures(self) -> str:
+    def done(self) -> str:
         """How far it is, as a person reads it."""
-        return f"{self.made / self.rate:.2f} of {self.steps / self.rate:.2f} s, {self.factor:.2g} x real time"
+        return f"{self.made / self.rate:.2f} of {self.steps / self.rate:.2f} s"
+
+    @property
+    def times(self) -> str:
+        """The real-time factor, as a person reads it."""
+        return f"{self.factor:.2g} x real time"
 
     def show(self, last: bool = False) -> None:
         """Show how far it is, unless that was just done."""
         since = self.last - self.shown_at
         if not self.bar.disable:
             if last or since > OFTEN:
-                self.bar.update(self.task, completed=self.made, figures=self.figures)
+                self.bar.update(self.task, completed=self.made, figures=f"{self.done}, {self.times}")
                 self.shown_at = self.last
         elif last or (since > SELDOM and self.made * PARTS // self.steps > self.said):
-            print(self.figures, file=sys.stderr, flush=True)
+            print(f"{self.done}, {self.times}", file=sys.stderr, flush=True)
             self.said, self.shown_at = self.made * PARTS // self.steps, self.last

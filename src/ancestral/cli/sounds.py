@@ -52,7 +52,7 @@ def sample_sound(
     else:
         takes = [labelled(run, n or 1, seconds, context)]
     how = {"temperature": temperature, "seed": seed}
-    return made(run, takes, out, "sample", how, compiled)
+    return made(run, takes, out, how, compiled)
 
 
 def complete_sound(
@@ -74,41 +74,49 @@ def complete_sound(
     if wrong:
         raise ValueError(f"{wrong}: it is for pictures, a recording is known up to its end; leave it out")
     take = continuing(run, file, n or 1, seconds, context, seed)
-    return made(run, [take], out, "continuation", {"seed": seed}, compiled)
+    return made(run, [take], out, {"seed": seed}, compiled, continued=True)
 
 
-def made(run: Run, takes: Sequence[Take], out: Path, noun: str, how: dict[str, Any], compiled: bool) -> Answer:
+def made(
+    run: Run, takes: Sequence[Take], out: Path, how: dict[str, Any], compiled: bool, continued: bool = False
+) -> Answer:
     """Make sounds, write them, and answer with where they are and how fast they were made."""
     rate, generator = sound_of(run).rate, torch.Generator().manual_seed(how["seed"])
     more = {"temperature": how.get("temperature", 1.0), "compiled": compiled}
+    if compiled and len(takes) > 1:
+        raise ValueError("--compile: each recording would be compiled for anew; give one --input, or leave it out")
     if compiled:
         note("compiling: about a minute, less if the same was compiled before")
     with Pace(sum(take.steps for take in takes), rate, EAGER_BLOCKS if compiled else 0) as pace:
         paths, whole = write_sounds(run, takes, out, lambda take: pace.over(stream_of(run, take, generator, **more)))
-    n, labels = sum(take.n for take in takes), names_of(run, takes)
+    labels, prompt = names_of(run, takes), len(takes[0].prompt) / rate
     result = {
         "written": [str(path) for path in paths],
-        "n": n,
+        "n": sum(take.n for take in takes) if whole else len(paths),
         "labels": labels,
         **how,
         "rate": rate,
-        "prompt_seconds": len(takes[0].prompt) / rate,
+        **({"prompt_seconds": prompt} if continued else {}),
         "seconds": pace.made / rate,
         "elapsed": pace.elapsed,
         "samples_per_second": pace.values_per_second,
         "real_time_factor": pace.factor,
         "interrupted": not whole,
     }
-    of = (
-        ""
-        if labels is None
-        else f", {'classes' if len(set(labels)) > 1 else 'class'} {listed(tuple(dict.fromkeys(labels)))}"
+    line = f"{what_is(result)} in {pace.elapsed:.2g} s ({pace.values_per_second:,.0f} samples/s, {pace.times}): "
+    return Answer(
+        result, [*([] if whole else [f"interrupted after {pace.done}; what there is was kept"]), line + span(paths)]
     )
-    after = f" after {len(takes[0].prompt) / rate:.2f} s" if noun == "continuation" else ""
-    lasting = f"{counted(n, noun)} of {pace.made / rate:.2f} s{after}{of}, in {pace.elapsed:.2g} s"
-    speed = f"{pace.values_per_second:,.0f} samples/s, {pace.factor:.2g} x real time"
-    line = f"{'' if whole else 'interrupted, kept: '}{lasting} ({speed}): {span(paths)}"
-    return Answer(result, [line])
+
+
+def what_is(result: dict[str, Any]) -> str:
+    """Return what was made: `3 continuations of 0.50 s, after 0.25 s, class 7,`."""
+    noun = "sample" if "prompt_seconds" not in result else "continuation"
+    classes = tuple(dict.fromkeys(result["labels"] or ()))
+    words = [f"{counted(result['n'], noun)} of {result['seconds']:.2f} s"]
+    words += [f"after {result['prompt_seconds']:.2f} s"] if noun == "continuation" else []
+    words += [f"{'class' if len(classes) == 1 else 'classes'} {listed(classes)}"] if classes else []
+    return ", ".join(words) + ("," if len(words) > 1 else "")
 
 
 def names_of(run: Run, takes: Sequence[Take]) -> list[str] | None:

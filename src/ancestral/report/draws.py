@@ -78,7 +78,8 @@ def save_draws(run: Run, x: Tensor, labels: Tensor | None, path: Path) -> None:
         rows = None if labels is None or len(labels.unique()) == 1 else labels.tolist()
         save_png(in_rows(run.pictures(x), rows), path)
     elif path.suffix.lower() == ".npz" and labels is not None:
-        array = x.short().numpy() if run.model.likelihood.levels is not None else x.numpy()
+        levels = run.model.likelihood.levels
+        array = (x if levels is None else x.short() if levels <= 2**15 else x.int()).numpy()
         with replacing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, x=array, x_label=labels.numpy())
     else:

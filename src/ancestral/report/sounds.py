@@ -137,8 +137,8 @@ def given_recordings(run: Run, files: Sequence[Path], n: int, seconds: float | N
         steps = length if seconds is None else steps_of(seconds, audio.rate)
         if steps > length:
             raise ValueError(f"--seconds {seconds:g}: {name} lasts {length / audio.rate:.2f} s; leave it out")
-        count = len(range(i, n, len(found)))
-        takes.append(Take(count, steps, features.expand(count, *features.shape)))
+        count, frames = len(range(i, n, len(found))), -(-steps // mel.factor)
+        takes.append(Take(count, steps, features[:, :frames].expand(count, -1, -1)))
     return takes
 
 
