@@ -26,6 +26,7 @@ from ancestral.runs import open_run
 from ancestral.training import train
 from small_runs import assert_equal, interrupting
 
+PICTURES = ("grey", "small")
 SIZE = 10  # 4 does not divide it
 
 
@@ -91,12 +92,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, source: Path) -> dict[str, Pa
     """A trained run that is given grey pictures, and one that is given small ones."""
     folder = tmp_path_factory.mktemp("runs")
     small = ["--set", "layers=1", "channels=6", "--set", "kernel_size=3", "--steps", 80, "--lr", 0.02]
-    for name in GIVEN:
+    for name in PICTURES:
         words = ["train", "gated-pixelcnn", "--data", source, "--given", name, "--out", folder / name]
         with pytest.raises(SystemExit) as stop:
             main([str(word) for word in [*words, *small]])
         assert not stop.value.code
-    return {name: folder / name for name in GIVEN}
+    return {name: folder / name for name in PICTURES}
 
 
 # --- what is made of a picture ------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def test_a_context_is_from_minus_one_to_one() -> None:
     assert found.tolist() == pytest.approx([-1, -1 / 255, 1])
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", PICTURES)
 def test_batches_hold_maps_in_place_of_labels(source: Path, name: str) -> None:
     found, index = data.load(source, given=GIVEN[name]), torch.tensor([3, 1])
     x, context = found.batch("test", index)
@@ -156,7 +157,7 @@ def test_maps_follow_what_each_epoch_draws() -> None:
 # --- runs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", PICTURES)
 def test_the_map_counts(runs: dict[str, Path], name: str) -> None:
     run = open_run(runs[name])
     assert isinstance(run.model.conditioner, Map)
@@ -171,7 +172,7 @@ def test_the_map_counts(runs: dict[str, Path], name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_contract")
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", PICTURES)
 def test_every_command(call: Caller, runs: dict[str, Path], tmp_path: Path, name: str) -> None:
     run = runs[name]
     assert call("evaluate", run, "--limit", 5)["given"] == GIVEN[name].words
@@ -183,7 +184,7 @@ def test_every_command(call: Caller, runs: dict[str, Path], tmp_path: Path, name
     assert f"Map(channels={GIVEN[name].channels(3)}, features=32, upsample={GIVEN[name].factor})" in page
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", PICTURES)
 def test_samples_of_test_pictures(call: Caller, runs: dict[str, Path], tmp_path: Path, name: str) -> None:
     found = call("sample", runs[name], "-n", 20, "--seed", 5, "--out", tmp_path / "s.npz")
     assert (found["given"], found["pictures"], found["n"]) == (name, 8, 20)

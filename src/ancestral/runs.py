@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, load, read_config
-from ancestral.conditioning import Map, OneHot
+from ancestral.conditioning import OneHot
 from ancestral.data import BINARIZE, GIVEN, Data, Given, Restore, Split, rebuild
 from ancestral.data import load as load_data
+from ancestral.data.given import GivenPicture
+from ancestral.data.recordings import Recordings
 from ancestral.data.restore import Pictures, Table
 from ancestral.model import Model
 from ancestral.models import MODELS
@@ -69,9 +71,20 @@ class Run(NamedTuple):
 
     @property
     def given(self) -> Given | None:
-        """What makes of a picture the map that the model is conditioned on, None where it is not on one."""
+        """What makes of an example what the model is conditioned on, None where that is a label or nothing."""
         name = self.config["data"]["options"].get("given")
-        return GIVEN[name] if name is not None and isinstance(self.model.conditioner, Map) else None
+        return None if name is None or isinstance(self.model.conditioner, OneHot | None) else GIVEN[name]
+
+    def given_of(self, x: Tensor) -> Tensor:
+        """Return the pictures that the model is given of pictures x, levels (N, C, H, W).
+
+        Raises:
+            ValueError: it is given something that is no picture.
+        """
+        if not isinstance(self.given, GivenPicture):
+            what = "nothing" if self.given is None else self.given.words
+            raise ValueError(f"{self.folder}: the model is given {what}, no picture; use it from Python")
+        return self.given(x)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -237,7 +250,11 @@ def relabelled(data: Data, classes: tuple[str, ...]) -> Data:
     if unknown:
         raise ValueError(f"{data.name} has the class {unknown[0]!r}, the run's classes are {listed(classes)}")
     number = torch.tensor([classes.index(name) for name in data.classes])
-    splits = {
-        name: part if part.labels is None else Split(part.x, number[part.labels]) for name, part in data.splits.items()
-    }
+
+    def renumbered(part: Split | Recordings) -> Split | Recordings:
+        if isinstance(part, Recordings):
+            return part if part.of is None else replace(part, of=number[part.of])
+        return part if part.labels is None else Split(part.x, number[part.labels])
+
+    splits = {name: renumbered(part) for name, part in data.splits.items()}
     return replace(data, splits=splits, classes=classes)

@@ -4,26 +4,35 @@ A source gives levels in [0, K) of a small integer dtype, or float32 for continu
 model scales them. `load` reads one, `Data` is what comes out, and `Data.restore` turns levels into what a user opens.
 """
 
+from .audio import Recording, read_recording
 from .binarize import BINARIZE, Binarize
 from .dataset import Data, Split
 from .given import GIVEN, Given, as_context
+from .growing import AudioWriter
+from .mel import Mel, log_mel
 from .recordings import Recordings
-from .restore import Restore, grid, rebuild, record
+from .restore import Audio, Restore, grid, rebuild, record
 from .sources import SOURCES, load
 
 __all__ = [
     "BINARIZE",
     "GIVEN",
     "SOURCES",
+    "Audio",
+    "AudioWriter",
     "Binarize",
     "Data",
     "Given",
+    "Mel",
+    "Recording",
     "Recordings",
     "Restore",
     "Split",
     "as_context",
     "grid",
     "load",
+    "log_mel",
+    "read_recording",
     "rebuild",
     "record",
 ]

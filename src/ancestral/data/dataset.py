@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .binarize import Binarize
 from .dequantize import dequantized, log_cell, uniforms
-from .given import Given, as_context
+from .given import Given, GivenPicture, as_context
 from .recordings import Recordings
-from .restore import Restore, record
+from .restore import Audio, Restore, record
 
 __all__ = ["SPLITS", "Data", "Split"]
 
@@ -47,7 +47,8 @@ class Data:
         splits: "train", "valid" and "test"; train may be empty where a source is there to be evaluated on.
         notes: sentences for the user and the report.
         restore: turns levels into what a user opens.
-        options: what `load` was asked for (size, bits, binarize, skip_bad, given), as JSON.
+        options: what `load` was asked for (size, bits, binarize, skip_bad, given, ...), as JSON; of recordings, too,
+            the rate that they have.
         seed: of the splits that had to be made and of binarization.
         binarize: how grey levels become black and white, or None.
         grey: (x, K) before binarization, of the splits that are drawn anew in every epoch.
@@ -136,7 +137,7 @@ class Data:
 
     def context(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
         """Return what a model is given of examples x (B, *shape): maps (B, c, h, w), or their labels."""
-        if self.given is None or self.levels is None:
+        if not isinstance(self.given, GivenPicture) or self.levels is None:
             return labels
         return as_context(self.given(x), self.levels)
 
@@ -167,6 +168,17 @@ class Data:
         chosen = torch.from_numpy(np.sort(np.random.default_rng(seed).permutation(count)[:n]))
         return part.windows_of(chosen) if isinstance(part, Recordings) else chosen
 
+    @property
+    def recordings(self) -> dict[str, dict[str, Any]]:
+        """How many recordings each split has, and how many seconds they last; empty of other data."""
+        if not isinstance(self.restore, Audio):
+            return {}
+        parts = {name: part for name, part in self.splits.items() if isinstance(part, Recordings)}
+        return {
+            name: {"recordings": len(part.lengths), "seconds": int(part.lengths.sum()) / self.restore.rate}
+            for name, part in parts.items()
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return what a run folder records of the data, as JSON."""
         return {
@@ -181,6 +193,7 @@ class Data:
             "counts": {name: len(part) for name, part in self.splits.items()},
             "notes": list(self.notes),
             "restore": record(self.restore),
+            **({"recordings": self.recordings} if self.recordings else {}),
         }
 
 

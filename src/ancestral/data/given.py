@@ -1,13 +1,15 @@
-"""What a model of pictures is given: a smaller or greyer picture, made from the example itself.
+"""What a model is given of an example, made from the example itself: a smaller or greyer picture, features of sound.
 
-It is a picture of the same levels, so that it can be shown, and a user's own picture can take its place; a model gets
-it as a map scaled to [-1, 1].
+Of a picture it is a picture of the same levels, so that it can be shown, and a user's own picture can take its place; a
+model gets it as a map scaled to [-1, 1].
 """
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["GIVEN", "Given", "Grey", "Small", "as_context"]
+from .mel import Mel
+
+__all__ = ["GIVEN", "Given", "GivenPicture", "Grey", "Small", "as_context"]
 
 
 class Grey:
@@ -54,9 +56,10 @@ class Small:
         return means.round().long()
 
 
-Given = Grey | Small
+GivenPicture = Grey | Small
+Given = GivenPicture | Mel
 
-GIVEN: dict[str, Given] = {"grey": Grey(), "small": Small()}
+GIVEN: dict[str, Given] = {"grey": Grey(), "small": Small(), "mel": Mel()}
 
 
 def as_context(picture: Tensor, levels: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What a reader hands on: the parts that a source has, before splits are made and levels are reduced."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from .dataset import SPLITS
 from .restore import Arrays, Pictures, Restore
 
-__all__ = ["MOST_LEVELS", "Found", "Part", "compact", "restoring", "with_bits", "with_splits"]
+__all__ = ["MOST_LEVELS", "Found", "Part", "compact", "depth_of", "drawn", "restoring", "with_bits", "with_splits"]
 
 MOST_LEVELS = 2**16
 
@@ -17,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Part(NamedTuple):
-    """Examples (N, *shape) and, where there are any, their labels (N,)."""
+    """Examples (N, *shape), or recordings: (N,) arrays of (T,) each; and, where there are any, their labels (N,)."""
 
     x: Array
     labels: Array | None = None
@@ -74,38 +75,61 @@ def with_bits(found: Found, bits: int | None) -> Found:
         return found
     if found.levels is None:
         raise ValueError(f"bits={bits} keeps the top bits of levels, got continuous data: leave it out")
-    depth = found.levels.bit_length() - 1
-    if found.levels != 2**depth or not 1 <= bits <= depth:
-        can = f"1 to {depth} bits" if found.levels == 2**depth else "levels that fill a whole number of bits"
-        raise ValueError(
-            f"bits={bits} of {found.levels} levels: it takes {can}; leave it out, or binarize (--binarize) to 2 levels"
-        )
+    depth = depth_of(found.levels, bits)
     parts = {name: part._replace(x=compact(part.x >> (depth - bits), 2**bits)) for name, part in found.parts.items()}
     return replace(found, parts=parts, levels=2**bits, restore=restoring(found.shape, 2**bits))
 
 
-def with_splits(found: Found, seed: int) -> Found:
-    """Draw the splits that a source lacks from its train part, a tenth of it each.
+def depth_of(levels: int, bits: int) -> int:
+    """Return how many bits the levels fill; raise ValueError where `bits` of them cannot be kept."""
+    depth = levels.bit_length() - 1
+    if levels != 2**depth or not 1 <= bits <= depth:
+        can = f"1 to {depth} bits" if levels == 2**depth else "levels that fill a whole number of bits"
+        raise ValueError(
+            f"bits={bits} of {levels} levels: it takes {can}; leave it out, or binarize (--binarize) to 2 levels"
+        )
+    return depth
+
+
+Drawn = tuple[dict[str, Part], list[str]]
+
+
+def with_splits(found: Found, seed: int, draw: Callable[[Part, list[str], int], Drawn] | None = None) -> Found:
+    """Draw the splits that a source lacks from its train part.
 
     A source without a train part is there to be evaluated on: its other missing splits stay empty.
 
+    Args:
+        found: what the source holds.
+        seed: of the draw.
+        draw: returns train and the missing splits, and notes; `drawn` by default.
+
     Raises:
-        ValueError: fewer than ten examples to draw from.
+        ValueError: too little to draw from.
     """
     missing = [name for name in SPLITS if name not in found.parts]
     if not missing:
         return replace(found, parts=_ordered(found.parts))
     if "train" not in found.parts:
         return _without_training(found, missing)
-    train = found.parts["train"]
+    parts, notes = (draw or drawn)(found.parts["train"], missing, seed)
+    return replace(found, parts=_ordered(found.parts | parts), notes=(*found.notes, *notes))
+
+
+def drawn(train: Part, missing: list[str], seed: int, noun: str = "examples") -> Drawn:
+    """Draw a tenth of the examples for each of the missing splits.
+
+    Raises:
+        ValueError: fewer than ten examples to draw from.
+    """
     n, tenth = len(train.x), len(train.x) // 10
     if n < 10:
-        raise ValueError(f"{n} examples are too few to draw the {' and '.join(missing)} split from: 10 are needed")
+        raise ValueError(f"{n} {noun} are too few to draw the {' and '.join(missing)} split from: 10 are needed")
     points = [n - tenth * k for k in range(len(missing), 0, -1)]
     cuts = np.split(np.random.default_rng(seed).permutation(n), points)
-    drawn = {name: train.take(np.sort(cut)) for name, cut in zip(["train", *missing], cuts, strict=True)}
-    notes = [f"no {name} split in the source: {tenth} of its {n} examples drawn with seed {seed}" for name in missing]
-    return replace(found, parts=_ordered(found.parts | drawn), notes=(*found.notes, *notes))
+    parts = {name: train.take(np.sort(cut)) for name, cut in zip(["train", *missing], cuts, strict=True)}
+    notes = [f"no {name} split in the source: {tenth} of its {n} {noun} drawn with seed {seed}" for name in missing]
+    return parts, notes
 
 
 def _without_training(found: Found, missing: list[str]) -> Found:

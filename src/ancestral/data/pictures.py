@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .entries import UnreadableError
 from .parts import Found, compact
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "Picture", "Size", "UnreadableError", "read_picture", "resized"]
+__all__ = ["SUFFIXES", "Picture", "Size", "read_picture", "resized"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm")
 
@@ -28,10 +29,6 @@ class Picture(NamedTuple):
 
     x: Array
     levels: int
-
-
-class UnreadableError(OSError):
-    """A picture file is damaged, truncated, or no picture at all."""
 
 
 def read_picture(path: Path, size: Size | None = None) -> Picture:

@@ -1,4 +1,4 @@
-"""From levels back to what a user opens: pictures, tables in their units, arrays.
+"""From levels back to what a user opens: pictures, sound, tables in their units, arrays.
 
 These are values with plain fields, so that a run folder records them and can restore samples without the data.
 """
@@ -18,11 +18,12 @@ from torch import Tensor
 from ancestral.files import replacing
 
 from .dequantize import quantized
+from .mulaw import from_mu_law, to_mu_law
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Arrays", "Pictures", "Restore", "Table", "grid", "rebuild", "record"]
+__all__ = ["Arrays", "Audio", "Pictures", "Restore", "Table", "grid", "rebuild", "record"]
 
 Array = NDArray[Any]
 
@@ -55,6 +56,48 @@ class Pictures:
         """Write one picture as it is, several as an enlarged grid (.png), or the values themselves (.npz, .npy)."""
         values = _numpy if self.dequantized else partial(_stored, levels=self.levels)
         _save(path, {".png": lambda: _png(self(x))} | _arrays(lambda: values(x)))
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Recordings of 16 bits: their samples, from -32768 on, are the levels, or the top bits are, or their mu-law codes.
+
+    Args:
+        rate: samples a second.
+        levels: K: 256 codes, or the 2^b of linear levels of b bits.
+        mu_law: whether levels are codes of the mu-law.
+    """
+
+    rate: int
+    levels: int
+    mu_law: bool
+
+    def encode(self, samples: Array) -> Array:
+        """Return the levels of int16 samples, of the same shape, in the smallest integers that hold them."""
+        if self.mu_law:
+            return to_mu_law(samples)
+        kind = np.uint8 if self.levels <= 2**8 else np.int16 if self.levels <= 2**15 else np.int32
+        return ((samples.astype(np.int32) + 2**15) // (2**16 // self.levels)).astype(kind)
+
+    def __call__(self, x: Tensor) -> Array:
+        """Return int16 samples of levels `x`, (N, C, T), of the same shape; of top bits the middle of the cell."""
+        levels = _levels(x, self.levels).astype(np.int32)
+        if self.mu_law:
+            return from_mu_law(levels)
+        step = 2**16 // self.levels
+        return (levels * step + (step // 2 - 2**15)).astype(np.int16)
+
+    def save(self, x: Tensor, path: str | Path) -> None:
+        """Write one recording (.wav, .flac), several as files NAME-1.wav and so on, or the levels (.npz, .npy)."""
+        path, samples = Path(path), self(x)
+        arrays = _arrays(lambda: _stored(x, self.levels))
+        if len(x) == 1 or path.suffix.lower() in arrays:
+            return _save(path, self._sounds(samples[0]) | arrays)
+        for i, one in enumerate(samples, 1):
+            _save(path.with_stem(f"{path.stem}-{i:0{len(str(len(x)))}}"), self._sounds(one) | arrays)
+
+    def _sounds(self, samples: Array) -> dict[str, Callable[[], bytes]]:
+        return {f".{kind}": partial(_sound, samples, self.rate, kind) for kind in ("wav", "flac")}
 
 
 @dataclass(frozen=True)
@@ -120,9 +163,9 @@ class Arrays:
         _save(path, _arrays(lambda: self(x)))
 
 
-Restore = Pictures | Table | Arrays
+Restore = Pictures | Audio | Table | Arrays
 
-RESTORES: dict[str, type[Restore]] = {"Pictures": Pictures, "Table": Table, "Arrays": Arrays}
+RESTORES: dict[str, type[Restore]] = {"Pictures": Pictures, "Audio": Audio, "Table": Table, "Arrays": Arrays}
 
 
 def record(restore: Restore) -> dict[str, Any]:
@@ -176,6 +219,15 @@ def _png(images: "list[Image.Image]") -> bytes:
     picture = images[0] if len(images) == 1 else grid(images, scale=max(1, 64 // largest))
     content = io.BytesIO()
     picture.save(content, "png")
+    return content.getvalue()
+
+
+def _sound(samples: Array, rate: int, kind: str) -> bytes:
+    """Return int16 samples (C, T) as a file."""
+    import soundfile
+
+    content = io.BytesIO()
+    soundfile.write(content, samples.T, rate, format=kind, subtype="PCM_16")
     return content.getvalue()
 
 

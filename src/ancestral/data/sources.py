@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import audio, pictures
 from .arrays import read_arrays
+from .audio import read_recordings
 from .binarize import BINARIZE, Binarize
 from .builtin import digits, photos
 from .dataset import Data, Split, noise
+from .entries import Entry, entries_of
 from .folder import read_folder
 from .given import GIVEN, Given
+from .mel import Mel
 from .parts import Found, Part, restoring, with_bits, with_splits
 from .pictures import Size, resized
-from .restore import Arrays, Pictures
+from .restore import Arrays, Audio, Pictures
 from .table import read_table
+from .windows import checked_count, of_recordings
 
 __all__ = ["SOURCES", "load"]
 
@@ -26,10 +31,13 @@ SOURCES: tuple[tuple[str, str], ...] = (
     ("digits", "1797 scanned digits of scikit-learn, 8x8, 17 levels, labels (1258 train, 179 valid, 360 test)"),
     ("photos", "RGB patches of scikit-learn's two photographs, 32x32 or --size, from disjoint regions"),
     ("FOLDER", "pictures (.png .jpg .bmp .webp .tif .gif .pgm .ppm); sub-folders: train, valid, test or classes"),
+    ("FOLDER", "recordings (.wav .flac .ogg), in such sub-folders; as mu-law codes, or --linear; or one FILE of these"),
     ("FILE.npz", "arrays train, valid, test and *_label, or one array: (N, C, H, W), (N, H, W), (N, C, T) or (N, D)"),
     ("FILE.npy", "one array of such a shape"),
     ("FILE.csv", "a table of numbers: all binary, all categories (integers), or continuous, which is standardised"),
 )
+
+KINDS = {"pictures": pictures.SUFFIXES, "recordings": audio.SUFFIXES}  # of files of a folder
 
 BUILT_IN: dict[str, Callable[[Size | None], Found]] = {
     "digits": lambda size: resized(digits(), size),
@@ -44,22 +52,31 @@ def load(
     bits: int | None = None,
     binarize: Binarize | None = None,
     dequantize: bool = False,
+    rate: int | None = None,
+    linear: bool = False,
+    window: int | None = None,
     skip_bad: bool = False,
     given: Given | None = None,
     seed: int = 0,
 ) -> Data:
     """Read a source into three splits.
 
+    Recordings become windows of so many new samples, see `Recordings`, of 256 mu-law codes; whole recordings are drawn
+    for the splits that have to be made, or, of fewer than ten, their last tenths.
+
     Args:
-        source: "digits", "photos", a folder of pictures, or a file: .npy, .npz, .csv. A folder of a built-in name is
-            read when it is written as a path ("./digits").
+        source: "digits", "photos", a folder of pictures or of recordings, or a file: .npy, .npz, .csv, .wav, .flac,
+            .ogg. A folder of a built-in name is read when it is written as a path ("./digits").
         size: of pictures: the short side is brought to `size` and the middle is kept; or (H, W), covered in the same
             way. Every pixel is the mean of the area that it covers.
-        bits: keeps the top bits of 8- or 16-bit levels.
+        bits: keeps the top bits of 8- or 16-bit levels; of recordings, with `linear`.
         binarize: a value of `BINARIZE`.
         dequantize: makes levels continuous, by uniform noise, in [-1, 1).
-        skip_bad: goes on without pictures that cannot be read.
-        given: a value of `GIVEN`: what a model is given of each picture, instead of its label.
+        rate: of recordings: samples a second that they are brought to, their own by default.
+        linear: of recordings: their 16-bit samples are the levels, not mu-law codes.
+        window: of recordings: samples of an example, 4096 by default, rounded up to whole frames of what is `given`.
+        skip_bad: goes on without pictures or recordings that cannot be read.
+        given: a value of `GIVEN`: what a model is given of each picture or recording, instead of its label.
         seed: of the splits that have to be made, of binarization and of the noise.
 
     Raises:
@@ -76,7 +93,9 @@ def load(
     for_levels = [option is not None for option in (size, bits, binarize)]
     if Path(source).suffix.lower() == ".csv" and any([*for_levels, dequantize]):
         raise ValueError(f"{source} is a table: size, bits, binarize, dequantize are for pictures: leave them out")
-    found = with_bits(with_splits(_read(source, size, skip_bad, seed), seed), bits)
+    checked_count("rate", rate)
+    checked_count("window", window)
+    found = _read(source, size, skip_bad, seed, rate)
     options = {
         "size": list(size) if isinstance(size, tuple) else size,
         "bits": bits,
@@ -85,8 +104,14 @@ def load(
         "given": next((name for name, value in GIVEN.items() if type(value) is type(given)), None),
         **({"dequantize": True} if dequantize else {}),  # without it a run is recorded as ever
     }
-    data = _data(str(source), found, options, seed)
-    data.path = None if _is_built_in(source) else str(Path(source).resolve())
+    path = None if _is_built_in(source) else str(Path(source).resolve())
+    if isinstance(found.restore, Audio):
+        options |= {"linear": linear, "window": window}
+        return replace(of_recordings(str(source), found, options, given, seed), path=path)
+    if linear or rate is not None or window is not None:
+        raise ValueError(f"rate, linear, window are for recordings, {source} holds none: leave them out")
+    data = _data(str(source), with_bits(with_splits(found, seed), bits), options, seed)
+    data.path = path
     data = data if binarize is None else _binarized(data, binarize)
     if given is not None and dequantize:
         raise ValueError("given and dequantize (--given, --dequantize) do not go together: leave one out")
@@ -97,23 +122,29 @@ def load(
 def _giving(data: Data, given: Given) -> Data:
     """Return data with maps in place of labels, or raise ValueError where nothing of the kind can be made."""
     name = data.options["given"]
+    what = f"examples of shape {data.shape}" if data.levels is not None else "continuous values"
+    if isinstance(given, Mel):
+        raise ValueError(f"given {name} is for recordings, got {what}: leave it out")
     if not isinstance(data.restore, Pictures):
-        what = f"examples of shape {data.shape}" if data.levels is not None else "continuous values"
         raise ValueError(f"given {name} is for grey or RGB pictures, got {what}: leave it out")
     given.channels(data.shape[0])
     return replace(data, given=given)
 
 
-def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int) -> Found:
+def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int, rate: int | None) -> Found:
     path = Path(source)
     if _is_built_in(source):
         return BUILT_IN[str(source)](size)
     if path.is_dir():
-        return read_folder(path, size, skip_bad)
+        noun, entries = entries_of(path, KINDS)
+        if noun == "recordings":
+            return read_recordings(entries, rate, skip_bad)
+        return read_folder(entries, size, skip_bad)
     readers: dict[str, Callable[[], Found]] = {
         ".npy": lambda: resized(read_arrays(path), size),
         ".npz": lambda: resized(read_arrays(path), size),
         ".csv": lambda: read_table(path, seed),
+        **{suffix: lambda: read_recordings([Entry(path)], rate) for suffix in audio.SUFFIXES},
     }
     if path.is_file() and path.suffix.lower() in readers:
         return readers[path.suffix.lower()]()
@@ -126,7 +157,9 @@ def _is_built_in(source: str | Path) -> bool:
 
 def _unknown(source: str) -> Exception:
     """Return the error for a source that nothing reads."""
-    kinds = "it can be digits, photos, a folder of pictures, or a .npy, .npz or .csv file"
+    kinds = (
+        "it can be digits, photos, a folder of pictures or recordings, or a .npy, .npz, .csv, .wav, .flac or .ogg file"
+    )
     path = Path(source)
     if source.startswith("hf:") or path.suffix == ".parquet":
         return ValueError(f"data source {source!r}: hf: and .parquet are not read yet, convert it to .npz")

@@ -98,7 +98,7 @@ def originals(run: Run, picture: Path | None = None, context: str | None = None)
         raise ValueError(f"--input {picture}: name its class with --context: {listed(run.classes)}")
     label = None if context is None else torch.tensor([run.label(context)])
     x = picture_of(picture, run)
-    return x, label if run.given is None else as_context(run.given(x), run.config["data"]["levels"])
+    return x, label if run.given is None else as_context(run.given_of(x), run.config["data"]["levels"])
 
 
 def varied(data: Data, n: int) -> tuple[Tensor, Tensor | None]:

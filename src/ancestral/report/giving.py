@@ -67,7 +67,7 @@ def from_test(run: Run, data: Data, n: int, seed: int = 0) -> Giving:
     if not len(data.split("test")):
         raise ValueError(f"{data.name} has no test part to take pictures from: give some with --input IMAGE")
     x, _ = data.batch("test", data.limited("test", min(n, SHOWN), seed))
-    return Giving(run.given(x), list(x), tuple(x.shape[1:]), in_turn(n, len(x)))
+    return Giving(run.given_of(x), list(x), tuple(x.shape[1:]), in_turn(n, len(x)))
 
 
 def from_files(run: Run, files: Sequence[Path], n: int) -> Giving:
@@ -109,7 +109,7 @@ def given_by(run: Run, x: Tensor, path: Path) -> tuple[Tensor, Tensor | None]:
     if small if run.given.factor > 1 else x.shape[1] == channels:
         return x.expand(1, channels, *x.shape[2:]), None
     x = x.expand(1, colours, *x.shape[2:])
-    return run.given(x), x[0]
+    return run.given_of(x), x[0]
 
 
 def given_samples(run: Run, giving: Giving, temperature: float = 1.0, seed: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ancestral.data import Data
+from ancestral.data import Audio, Data
 from ancestral.model import Model
 from ancestral.recorded import Recorded
 
@@ -116,12 +116,37 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
 
 def data_line(data: Data) -> str:
     """Return a data set in one line."""
+    if data.recordings:
+        return recordings_line(data)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
     values = "continuous values" if data.discrete is None else f"{data.discrete} levels"
     values += "" if data.dequantized is None else " made continuous by noise"
     classes = f", {len(data.classes)} classes" if data.classes else ""
     classes = f", each with {data.given.words}" if data.given is not None else classes
     return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
+
+
+def recordings_line(data: Data) -> str:
+    """Return recordings in one line."""
+    found = data.recordings
+    counts = ", ".join(f"{part['recordings']:,} {name}" for name, part in found.items())
+    assert isinstance(data.restore, Audio)
+    lasts = ", ".join(lasting(part["seconds"]) for part in found.values())
+    levels = f"{data.levels} {'mu-law' if data.restore.mu_law else 'linear'} levels"
+    classes = f", {len(data.classes)} classes" if data.classes else ""
+    classes = f", each with {data.given.words}" if data.given is not None else classes
+    return f"{data.name}: {counts} recordings ({lasts} at {data.restore.rate} Hz); {levels}{classes}"
+
+
+def lasting(seconds: float) -> str:
+    """Return how long something lasts.
+
+    >>> lasting(0.25), lasting(15.9), lasting(1023), lasting(16000)
+    ('0.2 s', '16 s', '17 min', '4.4 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.{0 if seconds >= 10 or not seconds else 1}f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def size_of(shape: Sequence[int]) -> str:

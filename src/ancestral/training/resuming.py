@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, load_weights, read_config, read_json, read_tensors, write_json, write_tensors
-from ancestral.data import Data
+from ancestral.data import Data, Recordings
 from ancestral.model import Model
 
 
@@ -203,7 +203,9 @@ def fingerprint(data: Data) -> str:
     """Return a hash of the examples and labels that a run trains on and is validated by."""
     digest = hashlib.sha256()
     for split in ("train", "valid"):
-        for tensor in (data.split(split).x, data.split(split).labels):
+        part = data.split(split)
+        own = (part.lengths, part.of) if isinstance(part, Recordings) else (part.labels,)
+        for tensor in (part.x, *own):
             if tensor is not None:
                 digest.update(str((split, tensor.dtype, tuple(tensor.shape))).encode())
                 digest.update(tensor.contiguous().numpy().tobytes())
