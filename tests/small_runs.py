@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ancestral.causal.conv import CausalConv1d
 from ancestral.checkpoint import read_tensors
-from ancestral.data import Data
+from ancestral.conditioning import OneHot
+from ancestral.data import Data, Recordings
 from ancestral.data.dataset import Split
 from ancestral.data.restore import Arrays, Pictures
+from ancestral.likelihoods import Categorical
 from ancestral.model import Model
 from ancestral.models import MADE
 from ancestral.objectives import nll
+from ancestral.walk import Walk, shift_right, with_ones
 
 
 def some_data(examples: int = 50, valid: int = 12) -> Data:
@@ -34,6 +38,53 @@ def pictures() -> Data:
     labels = torch.arange(40) % 3
     splits = {name: Split(x, labels) for name in ("train", "valid", "test")}
     return Data("pictures", (1, 4, 3), 4, ("a", "b", "c"), splits, (), Pictures(4))
+
+
+class Causal(Model):
+    """A small network over time: two layers, of which each pads on its own."""
+
+    def __init__(self, *, levels: int = 4, classes: int | None = None, conditioner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.shape, self.likelihood, self.reach = (1, 8), Categorical(levels), 1 + 2 + 3
+        self.conditioner = conditioner if classes is None else OneHot(classes=classes)
+        self.first = CausalConv1d(2, 8, taps=3)
+        self.second = CausalConv1d(8, levels, taps=2, dilation=3)
+        self.given = None if self.conditioner is None else nn.Conv1d(self.conditioner.features, 8, 1)
+
+    def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.first(shift_right(with_ones(self.likelihood.scale(self.check(x)))))
+        if self.given is not None:
+            given = self.conditioner(self.check_context(context, len(x))).float()
+            h = h + self.given(given[:, :, None] if given.dim() == 2 else given)
+        return self.likelihood.log_probs(self.second(torch.tanh(h)), x)
+
+    def walk(self, *arguments: Any, **more: Any) -> Walk:
+        raise NotImplementedError
+
+    def receptive_field(self, at: tuple[int, ...]) -> Tensor:
+        raise NotImplementedError
+
+
+def causal(**arguments: Any) -> Causal:
+    torch.manual_seed(3)
+    return Causal(**arguments)
+
+
+LENGTHS = (13, 5, 1, 20, 8, 9)
+
+
+def part(lengths: tuple[int, ...] = LENGTHS, window: int = 8, **more: Any) -> Recordings:
+    """Recordings of four levels, each mostly the one before."""
+    generator = torch.Generator().manual_seed(sum(lengths))
+    steps = torch.rand(1, sum(lengths), generator=generator) < 0.3
+    return Recordings((steps.cumsum(1) % 4).byte(), torch.tensor(lengths, dtype=torch.long), window, **more)
+
+
+def recordings(window: int = 8, **parts: Recordings) -> Data:
+    """Recordings of unequal lengths, most of them no multiple of the window."""
+    labelled = {"window": window, "of": torch.arange(6) % 3}
+    splits = {"train": part(**labelled), "valid": part(LENGTHS[::-1], **labelled), "test": part(**labelled), **parts}
+    return Data("sounds", (1, window), 4, ("a", "b", "c"), splits, (), Arrays(4))
 
 
 def made(**arguments: Any) -> MADE:

@@ -60,6 +60,23 @@ def test_every_example_comes_once_an_epoch() -> None:
     assert not torch.equal(batches.at(5)[1], Batches(50, 16, 8).at(5)[1])
 
 
+def test_examples_of_like_widths_come_together() -> None:
+    widths = torch.randint(100, 1000, (500,), generator=torch.Generator().manual_seed(1))
+    batches, plain = Batches(500, 16, 7, widths), Batches(500, 16, 7)
+    for steps in (range(32), range(32, 64)):
+        epoch = [batches.at(step) for step in steps]
+        assert {number for number, _ in epoch} == {steps[0] // 32}
+        assert {len(index) for _, index in epoch} == {15, 16}
+        assert torch.cat([index for _, index in epoch]).sort().values.tolist() == list(range(500))
+        means = [widths[index].float().mean().item() for _, index in epoch]
+        assert means != sorted(means)  # neither short nor long ones come first
+    filled = [sum(len(i) * int(widths[i].max()) for i in (b.at(s)[1] for s in range(32))) for b in (batches, plain)]
+    assert filled[0] < 1.15 * int(widths.sum()) < 1.5 * int(widths.sum()) < filled[1]
+    assert batches.work(range(32)) == pytest.approx(filled[0] / 32)
+    assert torch.equal(batches.at(37)[1], Batches(500, 16, 7, widths).at(37)[1])
+    assert plain.work(range(3)) == 500 / 32
+
+
 def test_the_rate_rises_and_falls() -> None:
     schedule = Schedule(steps=1000, lr=0.1)
     rates = [schedule.rate(step) for step in range(1000)]

@@ -14,7 +14,7 @@ from torch import Tensor
 from ancestral.checkpoint import load, read_config
 from ancestral.data import BINARIZE, Data
 from ancestral.data import load as load_data
-from ancestral.data.dataset import Split
+from ancestral.data.dataset import Examples, Split
 from ancestral.data.restore import Arrays
 from ancestral.evaluation import evaluate
 from ancestral.likelihoods import Categorical, GaussianMixture
@@ -23,7 +23,7 @@ from ancestral.models import MADE, GatedPixelCNN, PixelCNNpp
 from ancestral.objectives import nll
 from ancestral.training import train
 from ancestral.training.launching import accelerator_for
-from small_runs import assert_equal, made, noisy, pictures, records, some_data, tensors, worse
+from small_runs import assert_equal, causal, made, noisy, pictures, recordings, records, some_data, tensors, worse
 
 
 def test_training_learns_and_leaves_a_whole_run_folder(tmp_path: Path) -> None:
@@ -126,20 +126,20 @@ def test_metrics_say_what_they_say(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_each_step_sees_the_epoch_and_the_masks_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, data = [], some_data()
-    batch = data.batch
+    examples = data.examples
 
-    def watched(split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
+    def watched(split: str, index: Tensor, epoch: int = 0) -> Examples:
         seen.append((split, epoch))
-        return batch(split, index, epoch)
+        return examples(split, index, epoch)
 
     def loss(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
         assert model.resampled(step) == {"mask": step}
         return nll(model, x, context, step)
 
-    monkeypatch.setattr(data, "batch", watched)
+    monkeypatch.setattr(data, "examples", watched)
     train(made(masks=4, order_agnostic=True), data, tmp_path, epochs=3, loss=loss)
-    initializing = [0]  # by the batch of the first step
-    assert [epoch for split, epoch in seen if split == "train"] == initializing + [0] * 4 + [1] * 4 + [2] * 4
+    fitting, initializing = [0], [0]  # by the first example, and by the batch of the first step
+    assert [epoch for split, epoch in seen if split == "train"] == fitting + initializing + [0] * 4 + [1] * 4 + [2] * 4
     assert {epoch for split, epoch in seen if split == "valid"} == {0}
 
 
@@ -218,7 +218,7 @@ PROCESS = """
 import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from small_runs import made, some_data, pictures
+from small_runs import causal, made, recordings, some_data, pictures
 from ancestral.evaluation import evaluate
 from ancestral.training import train
 from ancestral.likelihoods import Categorical
@@ -236,6 +236,9 @@ model = made(masks=4, order_agnostic=True)
 train(model, some_data(), {folder!r} + "/rows", epochs=2, device="cpu")
 found = evaluate(model, some_data(), "train", batch_size=7)
 print(found.count, found.nats, found.nats_se, sep=",", flush=True)
+train(sound := causal(classes=3), recordings(), {folder!r} + "/sounds", steps=6, batch_size=5, device="cpu")
+found = evaluate(sound, recordings())
+print(found.count, found.nats, found.bits_per_dim_se, sep=",", flush=True)
 torch.distributed.barrier()
 os._exit(0)  # threads of gloo now and then abort an interpreter that ends
 """
@@ -303,7 +306,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     train(image, pictures(), tmp_path / "images alone", steps=4, batch_size=7, device="cpu")
     train(scaled, pictures(), tmp_path / "initialized alone", steps=3, batch_size=7, device="cpu")
     train(model, some_data(), tmp_path / "rows alone", epochs=2, device="cpu")
-    for run in ("images", "initialized", "rows"):
+    sound = causal(classes=3)
+    train(sound, recordings(), tmp_path / "sounds alone", steps=6, batch_size=5, device="cpu")
+    for run in ("images", "initialized", "rows", "sounds"):
         alone, shared = tensors(tmp_path / f"{run} alone"), tensors(tmp_path / run)
         assert alone.keys() == shared.keys()
         for name in alone:
@@ -312,12 +317,11 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             )
         nats = [[r["nats"] for r in records(tmp_path / folder)] for folder in (run, f"{run} alone")]
         assert nats[0] == pytest.approx(nats[1], rel=1e-5)
-    found = evaluate(model, some_data(), "train", batch_size=7)
+    found, heard = evaluate(model, some_data(), "train", batch_size=7), evaluate(sound, recordings())
     for out, _ in said:
-        count, mean, error = map(float, out.strip().split(","))
-        assert count == found.count == 50
-        assert mean == pytest.approx(found.nats, rel=1e-5)
-        assert error == pytest.approx(found.nats_se, rel=1e-4)
+        rows, sounds = ([float(number) for number in line.split(",")] for line in out.strip().splitlines())
+        assert rows == [50, pytest.approx(found.nats, rel=1e-5), pytest.approx(found.nats_se, rel=1e-4)]
+        assert sounds == [6, pytest.approx(heard.nats, rel=1e-5), pytest.approx(heard.bits_per_dim_se, rel=1e-4)]
 
 
 def test_auto_is_cuda_or_cpu_and_no_other_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 "nats" is -log p(x) of an example, averaged over the examples; bits/dim is nats / (D log 2) for D discrete variables.
 Continuous values have no bits: their nats are those of a density, in the units that the model is given. Of dequantized
 data the figures are those of its levels, which the density bounds: at most so many (see `data.dequantize`).
+
+An example of recordings is a whole recording, however its windows cut it; bits/dim is all bits over all samples.
 """
 
 import math
@@ -16,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.conditioning import OneHot
-from ancestral.data import Data
+from ancestral.data import Data, Recordings
 from ancestral.model import Model
 from ancestral.models import MADE
 
 __all__ = ["Estimate", "Evaluation", "baselines", "check_fit", "ensemble", "evaluate"]
 
 BATCH = 128
+POSITIONS = 2**17  # samples of recordings at once, at most
 MASKS = 16  # averaged where a MADE was trained with masks without end
 
 
@@ -33,7 +36,7 @@ class Estimate:
     Attributes:
         nats: mean of -log p(x), or of an upper bound on it.
         nats_se: its standard error; None of a single example.
-        bits_per_dim: the same in bits a variable; None where values are continuous.
+        bits_per_dim: all bits over all variables; None where values are continuous.
         bits_per_dim_se: its standard error.
     """
 
@@ -49,10 +52,15 @@ class Evaluation(Estimate):
 
     Attributes:
         split: "train", "valid" or "test".
-        count: examples, each counted once.
+        noun: what is counted, "examples" or "recordings".
+        count: of these, each counted once.
+        examples: of these in the split.
+        values: scored, of all examples together: each once, the first ones included.
+        rate: samples a second of recordings of one channel; None where there is no such thing.
         exact: True where nats is -log p(x), False where it is an upper bound on it.
         given: what the likelihood is given, such as "the label", or None.
-        label_averaged: of log(sum_y p(x|y) / classes), which is given nothing; None where there are no classes.
+        label_averaged: of log(sum_y p(x|y) / classes), which is given nothing; None where there are no classes, and of
+            recordings: there it differs by log(classes) nats at most, in thousands of samples.
         ensemble: of the average of p(x) over several masks of a MADE; None for other models.
         masks: how many masks that average is over, or None.
         seconds: what the model's figures took.
@@ -60,7 +68,11 @@ class Evaluation(Estimate):
     """
 
     split: str
+    noun: str
     count: int
+    examples: int
+    values: int
+    rate: int | None
     exact: bool
     given: str | None
     label_averaged: Estimate | None
@@ -89,8 +101,8 @@ def evaluate(
         model: on any device.
         data: with the model's shape, levels and labels.
         split: "train", "valid" or "test".
-        limit: a number of examples to draw, by a fixed seed; None for all.
-        batch_size: examples at once.
+        limit: a number of examples, or recordings, to draw, by a fixed seed; None for all.
+        batch_size: examples at once; of windows of recordings fewer where they are long.
         samples: of the importance-weighted bound of a latent-variable model.
 
     Raises:
@@ -103,15 +115,20 @@ def evaluate(
         )
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    index, begin = data.limited(split, limit), time.perf_counter()
-    variables = math.prod(data.shape) if data.discrete is not None else None
-    columns = per_example(partial(likelihoods, model, samples), model, data, split, index, batch_size) + data.log_cell
-    alone, averaged, several = (estimate(column, variables) for column in columns.T)
-    labelled, masks = isinstance(model.conditioner, OneHot), masks_of(model)
+    part, index, begin = data.split(split), data.limited(split, limit), time.perf_counter()
+    recorded = isinstance(part, Recordings)
+    columns = per_example(partial(likelihoods, model, samples), model, data, split, index, batch_size)
+    columns, values = by_recording(data, split, index, columns + data.log_cell)
+    alone, averaged, several = (estimate(column, None if data.discrete is None else values) for column in columns.T)
+    labelled, masks = isinstance(model.conditioner, OneHot) and not recorded, 1 if recorded else masks_of(model)
     return Evaluation(
         **asdict(alone),
         split=split,
+        noun="recordings" if recorded else "examples",
         count=len(columns),
+        examples=len(part.lengths) if isinstance(part, Recordings) else len(part),
+        values=int(values.sum()),
+        rate=getattr(data.restore, "rate", None) if recorded and data.shape[0] == 1 else None,
         exact=model.exact and data.dequantized is None,
         given=given(model, data),
         label_averaged=averaged if labelled else None,
@@ -122,12 +139,14 @@ def evaluate(
     )
 
 
-def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None) -> Tensor:
+def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None, counted: Tensor | None = None) -> Tensor:
     """Return what is told of each example, (B, 3) nats: log p(x|context), the same averaged over labels, over masks.
 
-    The last two are the first again where the model has no classes, or one mask.
+    The last two are the first again where the model has no classes, or one mask, and of windows of recordings.
     """
-    choice = {} if samples == 1 else {"samples": samples}
+    choice: dict[str, Any] = {} if samples == 1 else {"samples": samples}
+    if counted is not None:
+        return model.log_prob(x, context, counted=counted, **choice).double()[:, None].expand(-1, 3)
     if isinstance(model.conditioner, OneHot) and context is not None:
         alone, averaged = with_labels_averaged(model, x, context, choice).unbind(1)
     else:
@@ -154,13 +173,13 @@ def check_fit(model: Model, data: Data, *splits: str) -> None:
         takes = "continuous values" if levels is None else f"{levels} levels"
         raise ValueError(f"data {data.name!r} has {has}, the model takes {takes} ({model.likelihood})")
     for split in splits:
-        x, labels = data.split(split).x[:1], data.split(split).labels
-        if not len(x):
+        part = data.split(split)
+        if not len(part):
             raise ValueError(f"data {data.name!r} has no {split} examples")
-        if model.conditioner is not None and data.given is None:
-            check_labels(model.conditioner, labels, f"the {split} part of data {data.name!r}")
-        context = data.context(x, None if labels is None else labels[:1])
-        x = x if data.dequantized is None else data.batch(split, torch.tensor([0]))[0]
+        described = data.given is not None or (isinstance(part, Recordings) and part.features is not None)
+        if model.conditioner is not None and not described:
+            check_labels(model.conditioner, part.labels, f"the {split} part of data {data.name!r}")
+        x, context = data.batch(split, torch.tensor([0]))
         check_example(model, data.name, x, None if model.conditioner is None else context)
 
 
@@ -184,7 +203,7 @@ def check_example(model: Model, name: str, x: Tensor, context: Tensor | None) ->
 
 @torch.no_grad()
 def per_example(
-    measure: Callable[[Tensor, Tensor | None], Tensor],
+    measure: Callable[..., Tensor],
     model: Model,
     data: Data,
     split: str,
@@ -194,7 +213,7 @@ def per_example(
     """Return what `measure` says of each example, in the order of the index: (N, ...) float64 on the CPU.
 
     Args:
-        measure: maps x (B, *shape) and the context to (B, ...).
+        measure: maps x (B, *shape) and the context to (B, ...); of windows of recordings it is told `counted` too.
         model: whose likelihoods these are.
         data: where the examples are.
         split: in which part.
@@ -202,13 +221,33 @@ def per_example(
         batch_size: examples at once.
     """
     share, training, values = index.tensor_split(processes())[rank()], model.training, []
+    data = data.reaching(model.reach)
+    order, size = by_width(data, split, share, batch_size)
     model.eval()
-    for part in share.split(batch_size):
-        x, context = data.batch(split, part)
-        context = None if model.conditioner is None or context is None else context.to(model.device)
-        values.append(measure(x.to(model.device), context).cpu().double())
+    for part in share[order].split(size):
+        x, context, counted = data.examples(split, part).on(model.device, model.conditioner is not None)
+        windows = {} if counted is None else {"counted": counted}
+        values.append(measure(x, context, **windows).cpu().double())
     model.train(training)
-    return gathered(torch.cat(values))
+    return gathered(torch.cat(values)[order.argsort()])
+
+
+def by_width(data: Data, split: str, index: Tensor, batch_size: int) -> tuple[Tensor, int]:
+    """Return the order in which windows of recordings are filled up least, and how many to take at once."""
+    part = data.split(split)
+    if not isinstance(part, Recordings) or not len(index):
+        return torch.arange(len(index)), batch_size
+    widths = part.widths(index, data.past)
+    return widths.argsort(stable=True), max(1, min(batch_size, POSITIONS // int(widths.max())))
+
+
+def by_recording(data: Data, split: str, index: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what was told of examples (N, ...) and of how many values each is; of windows, added up by recording."""
+    part, values = data.split(split), data.counts(split, index)
+    if not isinstance(part, Recordings):
+        return columns, values
+    found, which = part.recording[index].unique(return_inverse=True)
+    return columns.new_zeros(len(found), *columns.shape[1:]).index_add(0, which, columns), which.bincount(values)
 
 
 def processes() -> int:
@@ -230,17 +269,27 @@ def gathered(values: Tensor) -> Tensor:
     return torch.cat(everyone)
 
 
-def estimate(log_p: Tensor, variables: int | None) -> Estimate:
+def estimate(log_p: Tensor, values: Tensor | None) -> Estimate:
     """Return the mean of -log p with its standard error, from (N,) nats.
+
+    Bits/dim is a ratio r of sums; its standard error is that of the mean of b - r n, over the mean of n (linearised).
 
     Args:
         log_p: of each example.
-        variables: D of an example, to give bits/dim; None where values are continuous.
+        values: n, how many each has, to give bits/dim; None where they are continuous.
     """
-    n, unit = len(log_p), math.log(2) * variables if variables is not None else None
-    nats = -log_p.double().mean().item()
-    se = log_p.double().std().item() / math.sqrt(n) if n > 1 else None
-    return Estimate(nats, se, nats / unit if unit else None, se / unit if unit and se is not None else None)
+    nats = -log_p.double()
+    if values is None:
+        return Estimate(nats.mean().item(), standard_error(nats), None, None)
+    size = values.double().mean().item()
+    ratio = nats.mean().item() / size
+    se, unit = standard_error(nats - ratio * values), size * math.log(2)
+    return Estimate(nats.mean().item(), standard_error(nats), ratio / math.log(2), None if se is None else se / unit)
+
+
+def standard_error(values: Tensor) -> float | None:
+    """Return the standard error of the mean of (N,), None of a single value."""
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def with_labels_averaged(model: Model, x: Tensor, labels: Tensor | None, choice: dict[str, Any]) -> Tensor:
@@ -274,14 +323,17 @@ def baselines(data: Data, split: str = "test", index: Tensor | None = None) -> d
 
     Of levels, under noise or not: "uniform"; "global histogram", one for all variables; "independent histogram", one
     for each; both from the train part, with one added to every count. Of continuous values: "gaussian", with the mean
-    and the full covariance of the train part.
+    and the full covariance of the train part. In recordings no sample has a place of its own: one law for all of them.
 
     Args:
         data: discrete or continuous.
         split: what is scored.
-        index: which examples of it, (N,); all by default.
+        index: which examples of it, or windows, (N,); all by default.
     """
-    x = data.split(split).x if index is None else data.split(split).x[index]
+    part = data.split(split)
+    if isinstance(part, Recordings):
+        return of_samples(data, part, torch.arange(len(part)) if index is None else index)
+    x = part.x if index is None else part.x[index]
     train = data.split("train").x
     if data.discrete is None:
         return {"gaussian": figures(gaussian(train, x), None)} if len(train) > 1 else {}
@@ -294,7 +346,20 @@ def baselines(data: Data, split: str = "test", index: Tensor | None = None) -> d
     return {name: figures(nats, variables) for name, nats in found.items()}
 
 
-def figures(nats: float, variables: int | None) -> dict[str, float | None]:
+def of_samples(data: Data, part: Recordings, index: Tensor) -> dict[str, dict[str, float | None]]:
+    """Return the baselines of recordings; nats are of a recording."""
+    x, train = part.new(index), data.split("train").x
+    size = x.numel() / len(part.recording[index].unique())
+    if data.discrete is None:
+        samples = size / len(x)
+        return {"gaussian": figures(samples * gaussian(train.T, x.T), None)} if train.shape[1] > 1 else {}
+    found = {"uniform": size * math.log(data.discrete)}
+    if train.numel():
+        found["global histogram"] = size * histogram(train.flatten(), x.flatten(), data.discrete)
+    return {name: figures(nats, size) for name, nats in found.items()}
+
+
+def figures(nats: float, variables: float | None) -> dict[str, float | None]:
     """Return nats, and what they are in bits a variable."""
     return {"nats": nats, "bits_per_dim": nats / (variables * math.log(2)) if variables is not None else None}
 

@@ -182,7 +182,7 @@ def evaluate(
     source = opened.data(data)
     note(f"evaluating {limit or len(source.split(split)):,} examples of the {split} part of {source.name}")
     found = evaluation_of(opened.model, source, split, limit=limit).to_json()
-    found |= {"source": source.name, "examples": len(source.split(split)), "limit": limit}
+    found |= {"source": source.name, "limit": limit}
     of = [split, *([Path(data).stem] if data else []), *([f"limit{limit}"] if limit else [])]
     path = run / f"evaluation-{'-'.join(of)}.json"
     answer = Answer(found, [summary_line(found), "", evaluation_rows(opened.name, found)])

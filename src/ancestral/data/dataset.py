@@ -1,8 +1,9 @@
 """What the trainer, the evaluation and the command line get: three splits of tensors and where they come from."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from .given import Given, GivenPicture, as_context
 from .recordings import Recordings
 from .restore import Audio, Restore, record
 
-__all__ = ["SPLITS", "Data", "Split"]
+__all__ = ["SPLITS", "Data", "Examples", "Split"]
 
 SPLITS = ("train", "valid", "test")
 
@@ -33,6 +34,27 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+class Examples(NamedTuple):
+    """Some examples as a model takes them.
+
+    Attributes:
+        x: (B, *shape).
+        context: float32 maps (B, c, h, w), labels (B,) int64, or None.
+        counted: bool, broadcast to x: which values are new in windows of recordings; None where all of them are.
+    """
+
+    x: Tensor
+    context: Tensor | None = None
+    counted: Tensor | None = None
+
+    def on(self, device: torch.device, conditional: bool = True) -> "Examples":
+        """Return the same on a device, without the context for a model that takes none."""
+        context = self.context if conditional else None
+        x, context, counted = (None if t is None else t.to(device) for t in (self.x, context, self.counted))
+        assert x is not None
+        return Examples(x, context, counted)
 
 
 @dataclass
@@ -96,6 +118,10 @@ class Data:
         return self.splits[name]
 
     def batch(self, split: str, index: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Return x and the context of `examples`, which are all there is to say of what is no window."""
+        return self.examples(split, index, epoch)[:2]
+
+    def examples(self, split: str, index: Tensor, epoch: int = 0) -> Examples:
         """Return the examples `index` of a split, as a model takes them, and their context: of `given`, or labels.
 
         Dynamic binarization and dequantization draw here. A draw is a function of (seed, split, epoch) and of the
@@ -109,31 +135,35 @@ class Data:
 
         Returns:
             x (B, *shape), and float32 maps (B, c, h, w), labels (B,) int64, or None. Of recordings x is (B, C, T), the
-            past of the windows and their new samples, and the maps are (B, F, ceil(T / hop)): see `counted`.
+            past of the windows and their new samples, the maps are (B, F, ceil(T / hop)), and it is said which values
+            are new: each is, once, in one window of a recording.
         """
         part = self.split(split)
         if isinstance(part, Recordings):
-            x, _, features = part.batch(index, self.past)
-            return x, features if features is not None or part.labels is None else part.labels[index]
+            x, counted, features = part.batch(index, self.past)
+            given = features if features is not None or part.labels is None else part.labels[index]
+            return Examples(x, given, counted)
         x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
         labels = None if part.labels is None else part.labels[index]
         if self.dequantized is not None:
             drawn = epoch if split == "train" else 0
             u = uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)
-            return dequantized(x, self.dequantized, u), labels
-        return x, self.context(x, labels)
+            return Examples(dequantized(x, self.dequantized, u), labels)
+        return Examples(x, self.context(x, labels))
 
     def counted(self, split: str, index: Tensor) -> Tensor | None:
-        """Return where the values of a batch are new, bool (B, 1, T): each is, once, in one window of a recording.
+        """Return where the values of a batch are new, bool (B, 1, T); None where all of them are: see `examples`."""
+        return self.examples(split, index).counted
 
-        None where all of them are: examples that are no windows.
-        """
+    def counts(self, split: str, index: Tensor) -> Tensor:
+        """Return how many values each of the examples `index` is scored by, (B,) int64: those of a window are new."""
         part = self.split(split)
-        return part.batch(index, self.past)[1] if isinstance(part, Recordings) else None
+        whole = torch.full((len(index),), math.prod(self.shape))
+        return part.counts(index) if isinstance(part, Recordings) else whole
 
     def reaching(self, past: int) -> "Data":
         """Return the same data, with so many samples before each window of a recording, for a model that sees them."""
-        return replace(self, past=past)
+        return self if past == self.past else replace(self, past=past)
 
     def context(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
         """Return what a model is given of examples x (B, *shape): maps (B, c, h, w), or their labels."""

@@ -64,6 +64,16 @@ class Recordings:
         places = self._places  # type: ignore[attr-defined]
         return (places["end"] - places["start"])[index] * len(self.x)
 
+    def widths(self, index: Tensor, past: int) -> Tensor:
+        """Return how many samples each of the windows `index` has with its past, (B,) int64."""
+        first, start, end = (self._places[n][index] for n in ("first", "start", "end"))  # type: ignore[attr-defined]
+        return end - torch.maximum(first, start - -(-past // self.hop) * self.hop)
+
+    def new(self, index: Tensor) -> Tensor:
+        """Return the new samples of the windows `index`, end to end: (C, their sum)."""
+        start, end = (self._places[n][index].tolist() for n in ("start", "end"))  # type: ignore[attr-defined]
+        return torch.cat([self.x[:, :0], *(self.x[:, a:b] for a, b in zip(start, end, strict=True))], 1)
+
     def windows_of(self, recordings: Tensor) -> Tensor:
         """Return the indices of all windows of these recordings, ascending."""
         return torch.isin(self.recording, recordings).nonzero().squeeze(1)
@@ -85,7 +95,7 @@ class Recordings:
         first, start, end, frame = (self._places[n][index] for n in ("first", "start", "end", "frame"))  # type: ignore[attr-defined]
         past = -(-past // self.hop) * self.hop
         begin = torch.maximum(first, start - past)
-        at = begin[:, None] + torch.arange(int((end - begin).max()))
+        at = begin[:, None] + torch.arange(int((end - begin).max()) if len(index) else 1)
         x = self.x[:, torch.minimum(at, end[:, None] - 1)].movedim(0, 1)
         new = (at >= start[:, None]) & (at < end[:, None])
         if self.features is None:

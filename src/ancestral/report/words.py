@@ -99,7 +99,7 @@ def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str,
         rows.append((f"{name}, p(x) averaged over {evaluation['masks']} masks", evaluation["ensemble"]))
     trivial = sorted(evaluation["baselines"].items(), key=lambda item: item[1]["nats"])
     rows += [(f"baseline: {baseline}", figures) for baseline, figures in trivial]
-    units = {"bits_per_dim": "bits/dim", "nats": "nats"}
+    units = {"bits_per_dim": "bits/sample" if evaluation.get("noun") == "recordings" else "bits/dim", "nats": "nats"}
     units = {key: unit for key, unit in units.items() if evaluation[key] is not None}
     digits = {key: digits_of(evaluation[f"{key}_se"]) for key in units}
     cells = [[plus_minus(f[key], f.get(f"{key}_se"), digits[key]) for key in units] for _, f in rows]
@@ -111,7 +111,11 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
     kind = "exact log-likelihood" if evaluation["exact"] else "an upper bound on -log p(x)"
     count, there = evaluation["count"], evaluation["examples"]
     how_many = f"all {count:,}" if count == there else f"{count:,} of {there:,}"
-    return f"{how_many} examples of the {evaluation['split']} part of {evaluation['source']}, {kind}"
+    noun = evaluation.get("noun", "examples")  # which older evaluations do not say
+    of = f"{how_many} {noun} of the {evaluation['split']} part of {evaluation['source']}"
+    if (rate := evaluation.get("rate")) is not None:
+        of += f", {evaluation['values'] / rate:,.0f} s at {rate} Hz"
+    return f"{of}, {kind}"
 
 
 def data_line(data: Data) -> str:

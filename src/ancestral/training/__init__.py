@@ -17,10 +17,11 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, WEIGHTS, describe, versions, write_json, write_tensors
-from ancestral.data import Data
+from ancestral.data import Data, Recordings
+from ancestral.data.dataset import Examples
 from ancestral.evaluation import check_fit, per_example
 from ancestral.model import Model
-from ancestral.objectives import Loss, Objective, nll
+from ancestral.objectives import Loss, Objective, nll, takes_windows
 from ancestral.training.launching import Interruption, accelerator_for
 from ancestral.training.logs import Logs, Record, drawable, drawn
 from ancestral.training.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, steps_to_time, timed
@@ -34,7 +35,7 @@ from ancestral.training.resuming import (
     read_state,
     write_state,
 )
-from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, weight_decay
+from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, permutation, weight_decay
 
 __all__ = ["Summary", "train"]
 
@@ -43,8 +44,9 @@ BETAS = (0.9, 0.999)
 CLIP = 1.0  # norm of the gradient of nats per variable, which is about half of this in healthy training
 PATIENCE = 5  # validations without a better one, of 20
 MOST_SKIPS, MOST_RETURNS = 5, 3  # steps skipped in a row before a return, returns before giving up
-VALIDATED = 2000  # examples, at most
+VALIDATED, VALIDATED_VALUES = 2000, 2**19  # examples, and new values of windows of recordings, at most
 DRAWN = 16  # samples of a picture
+TYPICAL = 100  # steps that the timed ones are compared with
 INTERVAL = 60  # seconds between two checkpoints
 MARGIN, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for, when a slow run is ended
 
@@ -59,7 +61,8 @@ class Summary:
         seconds: they took.
         parameters: of the model.
         best_step: whose averaged weights are the result; the last one where there was no validation.
-        valid_nats: of those weights; None where there was no validation.
+        valid_nats: of those weights; None where there was no validation. Of recordings: of as many values as a whole
+            window has.
         valid_bits_per_dim: the same in bits a variable; None of continuous values.
         interrupted: whether the user ended it; it can be resumed.
         stopped_early: whether it ended because validation got worse, or time ran out.
@@ -105,7 +108,8 @@ def train(
         model: changed in place.
         data: with the model's shape, levels and labels.
         out: the run folder, which must not hold a run unless it is resumed.
-        loss: of each example; a run with another one than the default is resumed with the same one given again.
+        loss: of each example; a run with another one than the default is resumed with the same one given again. For
+            recordings it takes `counted`, as `nll` does: every counted value weighs the same, however windows are cut.
         epochs: at most so many; training stops when validation has got worse for a quarter of them.
         steps: just so many batches.
         minutes: the speed is measured, then the number of steps is fixed. Without any of the three limits: epochs,
@@ -128,7 +132,10 @@ def train(
     sizes = {"batch_size": batch_size, "lr": lr}
     check_limits(limits, sizes, seed or 0)
     before = earlier(Path(out), resume)
+    data = data.reaching(model.reach)
     check_fit(model, data, "train", *(["valid"] if len(data.split("valid")) else []))
+    if isinstance(data.split("train"), Recordings) and not takes_windows(loss):
+        raise ValueError(f"loss={loss!r} cannot be told what is new in a window: give it an argument counted=None")
     asked: dict[str, Any] = {**limits, **sizes, "precision": precision and str(precision), "seed": seed}
     training = {name: value for name, value in asked.items() if value is not None}
     training["loss"] = getattr(loss, "__qualname__", str(loss))
@@ -154,9 +161,10 @@ class Update(NamedTuple):
     """What a step came to, in all processes together.
 
     Attributes:
-        nats: mean loss of the batch.
+        nats: mean loss of the batch, of an example; of windows of recordings, of as many values as a whole one has.
         norm: of the gradient of nats per variable, before it was clipped.
         examples: of the batch.
+        values: of these, which the loss is of.
         seconds: it took.
         asked: whether a process was asked to stop.
         late: whether the time is over.
@@ -165,6 +173,7 @@ class Update(NamedTuple):
     nats: float
     norm: float
     examples: int
+    values: int
     seconds: float
     asked: bool
     late: bool
@@ -191,15 +200,17 @@ class Run:
     ) -> None:
         self.data, self.folder, self.accelerator, self.config, self.clock = data, folder, accelerator, config, clock
         self.settings: dict[str, Any] = config["training"]
-        self.batches = Batches(len(data.split("train")), self.settings["batch_size"], self.settings["seed"])
-        self.valid = data.limited("valid", VALIDATED) if len(data.split("valid")) else None
+        part = data.split("train")
+        widths = part.widths(torch.arange(len(part)), data.past) if isinstance(part, Recordings) else None
+        self.batches = Batches(len(part), self.settings["batch_size"], self.settings["seed"], widths)
+        self.valid = validated(data) if len(data.split("valid")) else None
         self.variables = math.prod(data.shape)
         self.draws = accelerator.is_main_process and drawable(model, data)
         self.conditional = model.conditioner is not None
         model.to(accelerator.device).train()
         if not resume:  # every process does the same
             torch.manual_seed(mixed(self.settings["seed"], 0))
-            model.initialize(*self.batch(self.batches.at(0)[1], 0))
+            model.initialize(*self.examples(self.batches.at(0)[1], 0)[:2])
         decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
         optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=decay, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
@@ -233,7 +244,7 @@ class Run:
                 if update.finite:
                     counters.in_a_row = 0
                     self.state.update_average(schedule.decay(step))
-                    logs.step(counters.step, update.nats, update.examples, update.seconds, rate)
+                    logs.step(counters.step, update.nats, update.examples, update.values, update.seconds, rate)
                 else:
                     self.skip(update, logs)
                 counters.over = update.late
@@ -251,10 +262,11 @@ class Run:
         begin, world, rank = time.perf_counter(), self.accelerator.num_processes, self.accelerator.process_index
         torch.manual_seed(mixed(self.settings["seed"], step, rank))
         epoch, index = self.batches.at(step)
-        x, context = self.batch(index.tensor_split(world)[rank], epoch)
+        x, context, counted = self.examples(index.tensor_split(world)[rank], epoch)
+        values = int(self.data.counts("train", index).sum())  # of all processes
         self.optimizer.zero_grad()
-        loss = self.objective(x, context, step).sum()
-        self.accelerator.backward(loss * (world / (len(index) * self.variables)))  # processes average gradients
+        loss = self.objective(x, context, step, counted).sum()
+        self.accelerator.backward(loss * (world / self.weight(values)))  # processes average gradients
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), CLIP)
         flags = loss.new_tensor([asked, self.clock.late(self.settings["minutes"])])
         told = self.accelerator.reduce(torch.cat([torch.stack([loss.detach(), norm / world]), flags])).tolist()
@@ -263,15 +275,20 @@ class Run:
                 group["lr"] = lr
             self.optimizer.step()
         seconds = time.perf_counter() - begin
-        nats = told[0] / len(index) - self.data.log_cell
-        return Update(nats, told[1], len(index), seconds, told[2] > 0, told[3] > 0)
+        nats = told[0] * (self.variables / values) - self.data.log_cell
+        return Update(nats, told[1], len(index), values, seconds, told[2] > 0, told[3] > 0)
 
-    def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Return training examples and their context on the device."""
-        x, labels = self.data.batch("train", index, epoch)
-        if not self.conditional or labels is None:
-            return x.to(self.accelerator.device), None
-        return x.to(self.accelerator.device), labels.to(self.accelerator.device)
+    def weight(self, values: int) -> float:
+        """Return what the loss of a batch of so many values is divided by, to be that of one: their number.
+
+        Of windows it is the mean number, or else samples would weigh more in a batch of short windows.
+        """
+        part = self.data.split("train")
+        return part.x.numel() / self.batches.per_epoch if isinstance(part, Recordings) else values
+
+    def examples(self, index: Tensor, epoch: int) -> Examples:
+        """Return training examples on the device."""
+        return self.data.examples("train", index, epoch).on(self.accelerator.device, self.conditional)
 
     def skip(self, update: Update, logs: Logs) -> None:
         """Count a step that changed nothing; after several in a row go back to the last good state, with half the rate.
@@ -321,11 +338,12 @@ class Run:
         return drawn(self.state.average, DRAWN, mixed(self.settings["seed"], self.state.counters.step))
 
     def valid_nats(self) -> float:
-        """Return the loss of the averaged weights on the valid part, or on a seeded choice of it."""
+        """Return the loss of the averaged weights on the valid part, or on a seeded choice of it; see `Update.nats`."""
         average = self.state.average
         assert self.valid is not None
         log_p = per_example(average.log_prob, average, self.data, "valid", self.valid)
-        return -(log_p.mean().item() + self.data.log_cell)
+        mean = log_p.sum().item() / int(self.data.counts("valid", self.valid).sum())
+        return -(mean * self.variables + self.data.log_cell)
 
     def save(self) -> None:
         """Write a checkpoint, and the model as it would be if training ended here."""
@@ -354,6 +372,7 @@ class Run:
         timed(lambda: self.update(0, lr=0.0))  # the first one is slower
         count = self.agreed(steps_to_time(seconds, timed(lambda: self.update(1, lr=0.0))))
         step = timed(lambda: [self.update(i, lr=0.0) for i in range(count)]) / count
+        step *= self.batches.work(range(min(self.batches.per_epoch, TYPICAL))) / self.batches.work(range(count))
         self.state.load(before, "the state before")
         around = VALIDATIONS * timed(self.valid_nats) if self.valid is not None else 0.0
         around += len(DRAWS) * timed(self.drawn) if self.draws else 0.0
@@ -394,3 +413,15 @@ class Run:
         self.state.model.load_state_dict(self.state.result())
         self.state.model.eval()
         return self.summary(interrupted=not self.ended)
+
+
+def validated(data: Data) -> Tensor:
+    """Return the indices of the examples to validate by: all, or a seeded choice where they are many.
+
+    Of recordings these are windows, no whole recordings: each has its past, and one recording may be very long.
+    """
+    part = data.split("valid")
+    if not isinstance(part, Recordings):
+        return data.limited("valid", VALIDATED)
+    share = min(1, VALIDATED / len(part), VALIDATED_VALUES / part.x.numel())
+    return permutation(len(part), 0, 0)[: max(1, int(share * len(part)))].sort().values

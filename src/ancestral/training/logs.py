@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from ancestral.conditioning import OneHot
-from ancestral.data import Data
+from ancestral.data import Data, Recordings
 from ancestral.data.restore import Pictures, Restore
 from ancestral.files import read_records, replacing
 from ancestral.model import Model
@@ -51,7 +51,9 @@ class Logs:
     ) -> None:
         self.folder, self.steps, self.per_epoch, self.on_progress = folder, steps, per_epoch, on_progress
         self.variables = None if data.discrete is None else math.prod(data.shape)
-        self.examples = "images" if len(data.shape) == 3 else "examples"
+        recorded = isinstance(data.split("train"), Recordings)
+        self.unit = "nats" if self.variables is None else "bits/sample" if recorded else "bits/dim"
+        self.examples = "images" if len(data.shape) == 3 else "windows" if recorded else "examples"
         self.every = math.ceil(steps / POINTS)
         self.events = None if folder is None else events(folder, done)
         self.console = Console(stderr=True)
@@ -64,7 +66,7 @@ class Logs:
             disable=folder is None or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=steps, completed=done, figures="")
-        self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0  # of the steps since the last record
+        self.nats, self.seconds, self.values, self.seen = 0.0, 0.0, 0, 0  # of the steps since the last record
         self.train = self.valid = self.speed = ""
 
     def __enter__(self) -> Self:
@@ -79,15 +81,15 @@ class Logs:
             with contextlib.suppress(OSError):  # of a full disk, which the checkpoints have told about
                 self.events.close()
 
-    def step(self, step: int, nats: float, examples: int, seconds: float, lr: float) -> None:
-        """Take in a finished step."""
-        self.nats, self.seconds = self.nats + nats, self.seconds + seconds
-        self.count, self.seen = self.count + 1, self.seen + examples
+    def step(self, step: int, nats: float, examples: int, values: int, seconds: float, lr: float) -> None:
+        """Take in a finished step, which weighs as many values as its nats are of."""
+        self.nats, self.seconds = self.nats + nats * values, self.seconds + seconds
+        self.values, self.seen = self.values + values, self.seen + examples
         if step % self.every == 0 or step == self.steps:
-            mean, speed = self.nats / self.count, self.seen / self.seconds
+            mean, speed = self.nats / self.values, self.seen / self.seconds
             self.train, self.speed = self.shown(mean), f", {speed:,.0f} {self.examples}/s"
             self.record(step, "train", nats=mean, lr=lr, examples_per_second=speed)
-            self.nats, self.seconds, self.count, self.seen = 0.0, 0.0, 0, 0
+            self.nats, self.seconds, self.values, self.seen = 0.0, 0.0, 0, 0
         self.bar.update(self.task, completed=step, figures=self.train + self.valid + self.speed)
 
     def validation(self, step: int, nats: float, best: bool) -> None:
@@ -131,7 +133,7 @@ class Logs:
 
     def shown(self, nats: float) -> str:
         """Return a likelihood in the unit that is shown."""
-        return f"{nats:.3f} nats" if self.variables is None else f"{nats / (self.variables * math.log(2)):.3f} bits/dim"
+        return f"{nats if self.variables is None else nats / (self.variables * math.log(2)):.3f} {self.unit}"
 
 
 def drawable(model: Model, data: Data) -> bool:

@@ -5,6 +5,7 @@ resumed run the same as one that was never stopped, and two processes the same a
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ VALIDATIONS = 20  # in a run
 DRAWS = (1, 2, 5, 10, 20)  # the validations at which samples are drawn: early ones change most
 LONGEST_WARM_UP = 500  # steps
 LONGEST_MEMORY = 2000  # steps over which weights are averaged
+POOL = 8  # batches that examples of like widths are sorted into
 DECAY_EPOCHS, DECAY_STEPS = 10, 500  # the time over which weights decay: so many epochs, but at least so many steps
 
 
@@ -24,7 +26,7 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def permutation(count: int, seed: int, epoch: int) -> Tensor:
     """Return the order of the examples in an epoch, (count,) int64."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(mixed(seed, epoch)))
@@ -34,15 +36,20 @@ def permutation(count: int, seed: int, epoch: int) -> Tensor:
 class Batches:
     """The training examples, each once an epoch, in batches whose sizes differ by at most one.
 
+    Where examples have different widths, a batch is as wide as its widest: those of a few batches, which the order puts
+    together, are sorted into these, and batches come in an order of their own.
+
     Attributes:
         examples: how many there are.
         size: of a batch, over all processes, at most.
         seed: of the order.
+        widths: of the examples, (N,) int64; None where they are all alike.
     """
 
     examples: int
     size: int
     seed: int
+    widths: Tensor | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -52,7 +59,20 @@ class Batches:
     def at(self, step: int) -> tuple[int, Tensor]:
         """Return the epoch of a step, and the indices of its batch."""
         epoch, batch = divmod(step, self.per_epoch)
-        return epoch, permutation(self.examples, self.seed, epoch).tensor_split(self.per_epoch)[batch]
+        batches = permutation(self.examples, self.seed, epoch).tensor_split(self.per_epoch)
+        if self.widths is None:
+            return epoch, batches[batch]
+        pool, place = divmod(int(permutation(self.per_epoch, self.seed, epoch)[batch]), POOL)
+        mixed_up = batches[pool * POOL : (pool + 1) * POOL]
+        index = torch.cat(mixed_up)
+        return epoch, index[self.widths[index].argsort(stable=True)].tensor_split(len(mixed_up))[place]
+
+    def work(self, steps: Collection[int]) -> float:
+        """Return how large the batches of these steps are on average, what fills them up included."""
+        if self.widths is None:
+            return self.examples / self.per_epoch
+        batches = [self.at(step)[1] for step in steps]
+        return sum(len(batch) * int(self.widths[batch].max()) for batch in batches) / len(batches)
 
 
 @dataclass(frozen=True)
