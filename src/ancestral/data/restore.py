@@ -96,6 +96,10 @@ class Audio:
         for i, one in enumerate(samples, 1):
             _save(path.with_stem(f"{path.stem}-{i:0{len(str(len(x)))}}"), self._sounds(one) | arrays)
 
+    def wav(self, x: Tensor) -> bytes:
+        """Return the content of a WAV file of one recording x, (C, T)."""
+        return _sound(self(x[None])[0], self.rate, "wav")
+
     def _sounds(self, samples: Array) -> dict[str, Callable[[], bytes]]:
         return {f".{kind}": partial(_sound, samples, self.rate, kind) for kind in ("wav", "flac")}
 
