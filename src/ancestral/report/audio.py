@@ -82,13 +82,14 @@ def samples_section(run: Run, data: Data | None) -> str:
     parts = []
     for i in range(count):
         label = "" if names is None or told is None else names[int(told[i])]
-        of = f" of {label}" if label else ", given the features of the recording" if run.given is not None else ""
+        of = f", class {label}" if label else ", given the features of the recording" if run.given is not None else ""
         own = made[i] if sounds is None or run.given is None else made[i, :, : sounds.lengths[i]]
         parts.append(heard(run, own, f"sample{of}", f"sample {i}"))
         if sounds is not None:
             parts.append(heard(run, sounds.one(i), f"a test recording{sounds.names[i]}", f"recording {i}"))
     short = made.shape[2] < steps
-    note = f"Drawn from the model, {made.shape[2] / rate:.2g} s each"
+    each = "each" if run.given is None else "or as long as the recording"
+    note = f"Drawn from the model, {made.shape[2] / rate:.2g} s {each}"
     note += f": as long as {BUDGET:g} s of computing allowed." if short else "."
     return section("Samples", paragraph(note, soft=True), columns(parts))
 
@@ -109,7 +110,7 @@ def continuations(run: Run, data: Data | None) -> str:
             sound = samples_of(run, take)
             drawing = svg_of(wave_picture(sound, audio_of(run).rate, known), f"continued {i} {j}")
             parts.append(player(audio_of(run).wav(take), drawing, caption, "waveform, the end of the prompt marked"))
-    note = "What is grey was given; the model, which had seen none of it, goes on where the line is."
+    note = "What is grey was given, the first half of a test recording. The model goes on where the line is."
     return section("Continuations", paragraph(note, soft=True), columns(parts))
 
 
@@ -125,7 +126,9 @@ def bits_section(run: Run, data: Data | None) -> str:
         starts = np.arange(0, len(bits), frame)
         means = np.add.reduceat(bits, starts) / np.diff(np.append(starts, len(bits)))
         drawing = svg_of(bits_picture(samples_of(run, sounds.one(i)), rate, means, frame), f"bits {i}")
-        caption = f"a test recording{sounds.names[i]}, {bits.mean():.2f} bits/sample: means of {1000 * FRAME:g} ms each"
+        caption = (
+            f"a test recording{sounds.names[i]}, {bits.mean():.2f} bits/sample; the line: means of {1000 * FRAME:g} ms"
+        )
         parts.append(picture(drawing, caption, "bits of each sample over time, under the waveform"))
     return section("Where the bits are", *parts)
 
@@ -151,7 +154,7 @@ def timings_section(run: Run) -> str:
     channels, length = model.shape
     row(f"a parallel pass of {length:,} samples", length, pass_of(run, (channels, length)))
     for n in (1, BATCH):
-        row(f"streaming, {n} at once" if n > 1 else "streaming", n * TIMED, streaming(run, n))
+        row(f"streaming {n} at once, all together" if n > 1 else "streaming", n * TIMED, streaming(run, n))
     row("naive: a pass over the receptive field for every sample", 1, pass_of(run, (channels, model.reach + 1)))
     where = f"now, on {model.device}, threads: {torch.get_num_threads()}"
     content = [table((where, "samples/s", "real time"), rows, (1, 2))]
@@ -215,7 +218,9 @@ def beginnings(run: Run, data: Data, n: int, lasts: float) -> Sounds | None:
     index = torch.searchsorted(part.recording, chosen)  # the first window of each
     x, counted, features = part.batch(index, 0)
     context = features if features is not None else None if part.of is None else part.of[chosen]
-    names = ["" if data.classes is None or part.of is None else f" of {data.classes[int(part.of[r])]}" for r in chosen]
+    names = [
+        "" if data.classes is None or part.of is None else f", class {data.classes[int(part.of[r])]}" for r in chosen
+    ]
     told = run.told(context) if run.model.conditioner is not None else None
     return Sounds(x, counted[:, 0].sum(1).tolist(), told, names)
 

@@ -256,6 +256,7 @@ def facts(run: Run) -> str:
     options = [(name, shown(value)) for name, value in data["options"].items() if value]
     recorded = data.get("recordings", {})  # which only recordings have
     levels = shown(data["levels"] or data.get("dequantized"))
+    levels += ", mu-law" if isinstance(run.restore, Audio) and run.restore.mu_law else ""
     about = [("source", run.source), ("windows" if recorded else "examples", counts), ("levels", levels), *options]
     parts = [f"{part['recordings']:,} {name} ({lasting(part['seconds'])})" for name, part in recorded.items()]
     about += [("recordings", ", ".join(parts))] if recorded else []

@@ -16,6 +16,7 @@ from ancestral.walk import Factor, Observe, drive
 
 __all__ = ["Field", "Walked", "dependence", "field_of", "walked"]
 
+RAISED = 2.0**80  # data are scaled in float32: a derivative of 1e-46, thousands of steps away, would be 0 there
 SUMMED = 2**23  # probabilities of an example that are added up: where a pmf has 65 536, not every one is
 
 
@@ -142,9 +143,9 @@ def field_of(model: Model, x: Tensor, context: Tensor | None, at: tuple[Any, ...
 def by_gradient(model: Model, x: Tensor, context: Tensor | None, at: tuple[Any, ...]) -> Tensor | None:
     """Return max |d log p(x_at) / d x| over the examples, like one example, or None where there is no derivative."""
     x = x.clone().requires_grad_()
-    value = model.log_probs(x, context)[:, *at].sum()
+    value = model.log_probs(x, context)[:, *at].sum() * RAISED
     (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
-    return None if gradient is None else gradient.abs().amax(0)
+    return None if gradient is None else gradient.abs().amax(0) / RAISED
 
 
 @torch.no_grad()

@@ -180,7 +180,7 @@ def bits_picture(samples: NDArray[Any], rate: int, bits: NDArray[Any], frame: in
     fig, (top, bottom) = stacked(2.6, 7.0)
     waveform(top, samples, rate)
     edges = np.minimum(np.arange(len(bits) + 1) * frame, len(samples)) / rate
-    bottom.stairs(bits, edges, color=ORANGE, linewidth=1.2)
+    bottom.stairs(bits, edges, baseline=None, color=ORANGE, linewidth=1.2)
     bottom.set_ylim(0, None)
     bottom.set_ylabel("bits/sample")
     bottom.set_xlabel("seconds")
