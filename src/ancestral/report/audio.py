@@ -25,6 +25,7 @@ from ancestral.runs import Run
 __all__ = ["Sounds", "bits_section", "continuations", "reach_line", "samples_section", "timings_section", "within"]
 
 SAMPLES, PROMPTS, TIMES, SCORED = 6, 2, 3, 2
+FEWEST = 3  # samples, where there are fewer recordings
 LASTS = 1.0  # seconds of a sound
 PLAYED = 24_000  # samples of a sound, at most: a page holds thirty
 BUDGET = 10.0  # seconds for samples, as many for continuations
@@ -71,27 +72,30 @@ def samples_section(run: Run, data: Data | None) -> str:
     sounds = None if data is None else beginnings(run, data, SAMPLES, LASTS)
     if sounds is None and run.given is not None:
         return ""
-    names, rate = run.classes, audio_of(run).rate
+    names, steps = run.classes, steps_of(run, LASTS)
     if sounds is None:
         labels = labels_for(run, SAMPLES if names is None else min(SAMPLES, len(names)))
-        told, count, steps = labels, SAMPLES if labels is None else len(labels), steps_of(run, LASTS)
+        told, count = labels, SAMPLES if labels is None else len(labels)
     else:
-        told, count, steps = sounds.context, len(sounds.lengths), steps_of(run, LASTS)
-        steps = sounds.x.shape[2] if run.given is not None else steps
-    made = within(streamed(run, count, told, steps), BUDGET)
-    parts = []
+        count = max(FEWEST, len(sounds.lengths))
+        told = None if sounds.context is None else sounds.context[torch.arange(count) % len(sounds.lengths)]
+        steps = steps if run.given is None else sounds.x.shape[2]
+    made, parts = within(streamed(run, count, told, steps), BUDGET), []
     for i in range(count):
-        label = "" if names is None or told is None else names[int(told[i])]
-        of = f", class {label}" if label else ", given the features of the recording" if run.given is not None else ""
-        own = made[i] if sounds is None or run.given is None else made[i, :, : sounds.lengths[i]]
+        of = "" if names is None or told is None else f", class {names[int(told[i])]}"
+        own = made[i]
+        if sounds is not None and run.given is not None:
+            of, own = ", given the features of the recording", own[:, : sounds.lengths[i % len(sounds.lengths)]]
         parts.append(heard(run, own, f"sample{of}", f"sample {i}"))
-        if sounds is not None:
+        if sounds is not None and i < len(sounds.lengths):
             parts.append(heard(run, sounds.one(i), f"a test recording{sounds.names[i]}", f"recording {i}"))
-    short = made.shape[2] < steps
-    each = "each" if run.given is None else "or as long as the recording"
-    note = f"Drawn from the model, {made.shape[2] / rate:.2g} s {each}"
-    note += f": as long as {BUDGET:g} s of computing allowed." if short else "."
-    return section("Samples", paragraph(note, soft=True), columns(parts))
+    note = f"Drawn from the model, {'' if run.given is None else 'at most '}{made.shape[2] / audio_of(run).rate:.2g} s each"
+    return section("Samples", paragraph(note + stopped(made.shape[2] < steps, BUDGET), soft=True), columns(parts))
+
+
+def stopped(early: bool, budget: float) -> str:
+    """Return the end of a sentence, which says where drawing was stopped before its end."""
+    return f"; stopped after {budget:g} s of computing." if early else "."
 
 
 def continuations(run: Run, data: Data | None) -> str:
@@ -99,19 +103,20 @@ def continuations(run: Run, data: Data | None) -> str:
     sounds = None if data is None else beginnings(run, data, PROMPTS, 2 * LASTS)
     if sounds is None:
         return ""
-    parts = []
+    parts, early, budget = [], False, BUDGET / len(sounds.lengths)
     for i, length in enumerate(sounds.lengths):
         known, whole = length // 2, sounds.one(i)
         past = whole[:, :known].expand(TIMES, -1, -1)
         blocks = streamed(run, TIMES, sounds.told(i, TIMES), length - known, past)
-        made = torch.cat([past, within(blocks, BUDGET / len(sounds.lengths))], 2)
+        made = torch.cat([past, within(blocks, budget)], 2)
+        early = early or made.shape[2] < length
         takes = [(whole, f"a test recording{sounds.names[i]}"), *((take, "continued by the model") for take in made)]
         for j, (take, caption) in enumerate(takes):
             sound = samples_of(run, take)
             drawing = svg_of(wave_picture(sound, audio_of(run).rate, known), f"continued {i} {j}")
             parts.append(player(audio_of(run).wav(take), drawing, caption, "waveform, the end of the prompt marked"))
-    note = "What is grey was given, the first half of a test recording. The model goes on where the line is."
-    return section("Continuations", paragraph(note, soft=True), columns(parts))
+    note = "What is grey was given, the first half of a test recording. The model goes on where the line is"
+    return section("Continuations", paragraph(note + stopped(early, budget), soft=True), columns(parts))
 
 
 def bits_section(run: Run, data: Data | None) -> str:

@@ -30,6 +30,7 @@ __all__ = ["Finding", "Verdict", "verified", "write_verdict"]
 EXAMPLES = 4
 WIDEST = 64  # columns of a table whose dependence is drawn
 STRETCHES = 2  # of recordings
+LONGEST = 12_000  # steps of a sequence: a walk takes about a millisecond for each
 BESIDE = 64  # steps of a sequence that are looked at beyond the reach of one, and after it
 
 
@@ -124,10 +125,11 @@ def examples_of(run: Run) -> tuple[Tensor, Tensor | None, str]:
         return drawn, context, f"{EXAMPLES} samples of the model (its data cannot be read)"
     part = data.split(split)
     if isinstance(part, Recordings):
-        x, context = stretches(part, run.model.reach + 1 + 2 * BESIDE)
+        x, context = stretches(part, min(run.model.reach + 1 + 2 * BESIDE, LONGEST))
         words = f"{len(x)} x {x.shape[2]:,} samples of the {split} part of {data.name}"
     else:
         x, context = data.batch(split, data.limited(split, EXAMPLES))
+        x = x[..., :LONGEST] if x.dim() == 3 else x
         words = f"{len(x)} examples of the {split} part of {data.name}"
     context = run.told(context)
     return x.to(device), None if context is None else context.to(device), words
