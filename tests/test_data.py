@@ -45,6 +45,7 @@ def test_photos_take_a_size():
 
 def test_sources_are_lines():
     assert [name for name, _ in SOURCES][:2] == ["digits", "photos"]
+    assert len(dict(SOURCES)) == len(SOURCES)
     assert all("\n" not in line and len(line) < 120 for _, line in SOURCES)
 
 

@@ -25,7 +25,7 @@ def test_restore_values_survive_json(value):
 
 
 def test_rebuild_names_what_there_is():
-    with pytest.raises(ValueError, match="'Sounds' is unknown: there are Pictures, Table, Arrays"):
+    with pytest.raises(ValueError, match="'Sounds' is unknown: there are Pictures, Audio, Table, Arrays"):
         rebuild({"class": "Sounds", "arguments": {}})
 
 

@@ -31,7 +31,7 @@ SOURCES: tuple[tuple[str, str], ...] = (
     ("digits", "1797 scanned digits of scikit-learn, 8x8, 17 levels, labels (1258 train, 179 valid, 360 test)"),
     ("photos", "RGB patches of scikit-learn's two photographs, 32x32 or --size, from disjoint regions"),
     ("FOLDER", "pictures (.png .jpg .bmp .webp .tif .gif .pgm .ppm); sub-folders: train, valid, test or classes"),
-    ("FOLDER", "recordings (.wav .flac .ogg), in such sub-folders; as mu-law codes, or --linear; or one FILE of these"),
+    ("FOLDER, FILE.wav", "recordings (.wav .flac .ogg), one or in such folders; as mu-law codes, or --linear"),
     ("FILE.npz", "arrays train, valid, test and *_label, or one array: (N, C, H, W), (N, H, W), (N, C, T) or (N, D)"),
     ("FILE.npy", "one array of such a shape"),
     ("FILE.csv", "a table of numbers: all binary, all categories (integers), or continuous, which is standardised"),
@@ -106,6 +106,8 @@ def load(
     }
     path = None if _is_built_in(source) else str(Path(source).resolve())
     if isinstance(found.restore, Audio):
+        if size is not None or binarize is not None or dequantize:
+            raise ValueError(f"{source} holds recordings: size, binarize, dequantize are for pictures: leave them out")
         options |= {"linear": linear, "window": window}
         return replace(of_recordings(str(source), found, options, given, seed), path=path)
     if linear or rate is not None or window is not None:

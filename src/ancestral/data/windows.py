@@ -35,9 +35,6 @@ def of_recordings(name: str, found: Found, options: dict[str, Any], given: Given
         ValueError: options that are not for recordings, or do not go together.
     """
     assert isinstance(found.restore, Audio)
-    wrong = [option for option in ("size", "binarize", "dequantize") if options.get(option) is not None]
-    if wrong:
-        raise ValueError(f"{name} holds recordings: {', '.join(wrong)} is for pictures and tables: leave it out")
     if given is not None and not isinstance(given, Mel):
         raise ValueError(f"given {options['given']} is for pictures, {name} holds recordings: mel would do")
     restore = _restoring(found.restore.rate, bool(options.get("linear")), options["bits"])
