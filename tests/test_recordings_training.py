@@ -1,6 +1,7 @@
 """Training and evaluation over windows of recordings: every sample once, with its real past, and all alike."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_what_is_told_is_of_all_samples(still: None, tmp_path: Path, capsys: pyt
     assert total / sum(sizes) == pytest.approx(bits, rel=1e-5)
     assert summary.valid_bits_per_dim == pytest.approx(evaluate(model, data, "valid").bits_per_dim, rel=1e-5)
     assert summary.valid_nats == pytest.approx(summary.valid_bits_per_dim * 8 * math.log(2))
-    assert " bits/sample (valid " in capsys.readouterr().err
+    assert re.search(r"^step 3/3: [\d.]+ bits/sample \(valid [\d.]+\), [\d,]+ samples/s", capsys.readouterr().err, re.M)
 
 
 def test_figures_between_two_records_are_of_all_their_samples(
@@ -242,6 +243,11 @@ def test_every_sample_of_an_epoch_has_the_same_weight(tmp_path: Path, monkeypatc
     mean = nll(model, x, None, 0, counted).sum() / sum(LENGTHS)
     (expected,) = torch.autograd.grad(mean, [model.first.weight])
     torch.testing.assert_close(sum(seen) / 3, expected)
+
+
+def test_windows_have_a_usual_size_of_batches(tmp_path: Path) -> None:
+    long = recordings(10_000, train=part((60_000,), window=10_000))
+    assert train(causal(), long, tmp_path, steps=1).epochs == pytest.approx(1 / 2)  # 4 and 2 windows, or 3 and 3
 
 
 def test_training_on_recordings_learns(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ BETAS = (0.9, 0.999)
 CLIP = 1.0  # norm of the gradient of nats per variable, which is about half of this in healthy training
 PATIENCE = 5  # validations without a better one, of 20
 MOST_SKIPS, MOST_RETURNS = 5, 3  # steps skipped in a row before a return, returns before giving up
-VALIDATED, VALIDATED_VALUES = 2000, 2**19  # examples, and new values of windows of recordings, at most
+VALIDATED, VALIDATED_VALUES = 2000, 2**18  # examples, and new values of windows of recordings, at most
 DRAWN = 16  # samples of a picture
 TYPICAL = 100  # steps that the timed ones are compared with
 INTERVAL = 60  # seconds between two checkpoints
@@ -114,7 +114,8 @@ def train(
         steps: just so many batches.
         minutes: the speed is measured, then the number of steps is fixed. Without any of the three limits: epochs,
             as many as suit the size of the data.
-        batch_size: over all processes; by default between 16 and 64, the more the more data there is.
+        batch_size: over all processes; by default between 16 and 64, the more the more data there is, but of windows
+            about 32,768 new samples, and 4 at least.
         lr: the highest rate of Adam, before it falls to zero; 0.003 by default.
         precision: 32, the default, or "bf16" for mixed precision.
         device: "auto", "cpu" or "cuda".
@@ -142,7 +143,7 @@ def train(
     described = {"model": describe(model), "data": {**data.describe(), "fingerprint": fingerprint(data)}}
     same = {**described, "data": identity(described["data"]), "training": training}
     if before is None:
-        sizes = {"batch_size": default_batch(len(data.split("train"))), "lr": LR}
+        sizes = {"batch_size": usual_batch(data), "lr": LR}
         settings = {**dict.fromkeys(limits), **sizes, "precision": "32", "seed": 0, **training}
     else:
         check_same(Path(out), before, same)
@@ -413,6 +414,12 @@ class Run:
         self.state.model.load_state_dict(self.state.result())
         self.state.model.eval()
         return self.summary(interrupted=not self.ended)
+
+
+def usual_batch(data: Data) -> int:
+    """Return the size of a batch where none is given."""
+    part = data.split("train")
+    return default_batch(len(part), part.window if isinstance(part, Recordings) else None)
 
 
 def validated(data: Data) -> Tensor:

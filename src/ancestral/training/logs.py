@@ -51,9 +51,9 @@ class Logs:
     ) -> None:
         self.folder, self.steps, self.per_epoch, self.on_progress = folder, steps, per_epoch, on_progress
         self.variables = None if data.discrete is None else math.prod(data.shape)
-        recorded = isinstance(data.split("train"), Recordings)
-        self.unit = "nats" if self.variables is None else "bits/sample" if recorded else "bits/dim"
-        self.examples = "images" if len(data.shape) == 3 else "windows" if recorded else "examples"
+        self.recorded = isinstance(data.split("train"), Recordings)
+        self.unit = "nats" if self.variables is None else "bits/sample" if self.recorded else "bits/dim"
+        self.examples = "images" if len(data.shape) == 3 else "samples" if self.recorded else "examples"
         self.every = math.ceil(steps / POINTS)
         self.events = None if folder is None else events(folder, done)
         self.console = Console(stderr=True)
@@ -87,7 +87,8 @@ class Logs:
         self.values, self.seen = self.values + values, self.seen + examples
         if step % self.every == 0 or step == self.steps:
             mean, speed = self.nats / self.values, self.seen / self.seconds
-            self.train, self.speed = self.shown(mean), f", {speed:,.0f} {self.examples}/s"
+            shown = self.values / self.seconds if self.recorded else speed
+            self.train, self.speed = self.shown(mean), f", {shown:,.0f} {self.examples}/s"
             self.record(step, "train", nats=mean, lr=lr, examples_per_second=speed)
             self.nats, self.seconds, self.values, self.seen = 0.0, 0.0, 0, 0
         self.bar.update(self.task, completed=step, figures=self.train + self.valid + self.speed)

@@ -9,6 +9,7 @@ import torch
 
 PLANNED, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for; when a run that became slower is ended
 TIMING, LONGEST_TIMING = 0.03, 20  # share of the minutes, and seconds, in which the speed is measured
+FEWEST, SAMPLES = 4, 2**15  # windows in a batch, and new samples of these
 EXAMPLES = 500_000  # seen by a run without a limit, within 20 to 200 epochs
 
 
@@ -61,12 +62,14 @@ def check_limits(limits: Mapping[str, float | None], sizes: Mapping[str, float |
         raise ValueError(f"seed must be 0 or more, got {seed}")
 
 
-def default_batch(examples: int) -> int:
+def default_batch(examples: int, window: int | None = None) -> int:
     """Return the size of a batch that suits so much data: the power of two near sqrt(examples) / 2, from 16 to 64.
 
-    Small batches overfit little data later; more than 64 at once rarely pays on a CPU.
+    Small batches overfit little data later; more than 64 at once rarely pays on a CPU. Of windows of so many samples,
+    each of which is an example for a model of sequences, fewer will do.
     """
-    return int(2 ** min(6, max(4, round(math.log2(math.sqrt(examples) / 2)))))
+    size = int(2 ** min(6, max(4, round(math.log2(math.sqrt(examples) / 2)))))
+    return size if window is None else min(size, max(FEWEST, SAMPLES // window))
 
 
 def default_epochs(examples: int) -> int:
