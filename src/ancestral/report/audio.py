@@ -72,25 +72,36 @@ def samples_section(run: Run, data: Data | None) -> str:
     sounds = None if data is None else beginnings(run, data, SAMPLES, LASTS)
     if sounds is None and run.given is not None:
         return ""
-    names, steps = run.classes, steps_of(run, LASTS)
-    if sounds is None:
-        labels = labels_for(run, SAMPLES if names is None else min(SAMPLES, len(names)))
-        told, count = labels, SAMPLES if labels is None else len(labels)
-    else:
-        count = max(FEWEST, len(sounds.lengths))
-        told = None if sounds.context is None else sounds.context[torch.arange(count) % len(sounds.lengths)]
-        steps = steps if run.given is None else sounds.x.shape[2]
+    told, count, steps = to_draw(run, sounds)
     made, parts = within(streamed(run, count, told, steps), BUDGET), []
     for i in range(count):
-        of = "" if names is None or told is None else f", class {names[int(told[i])]}"
-        own = made[i]
-        if sounds is not None and run.given is not None:
-            of, own = ", given the features of the recording", own[:, : sounds.lengths[i % len(sounds.lengths)]]
-        parts.append(heard(run, own, f"sample{of}", f"sample {i}"))
+        own = made[i] if sounds is None or run.given is None else made[i, :, : sounds.lengths[i % len(sounds.lengths)]]
+        parts.append(heard(run, own, f"sample{of_what(run, told, i)}", f"sample {i}"))
         if sounds is not None and i < len(sounds.lengths):
             parts.append(heard(run, sounds.one(i), f"a test recording{sounds.names[i]}", f"recording {i}"))
-    note = f"Drawn from the model, {'' if run.given is None else 'at most '}{made.shape[2] / audio_of(run).rate:.2g} s each"
-    return section("Samples", paragraph(note + stopped(made.shape[2] < steps, BUDGET), soft=True), columns(parts))
+    lasts = f"{'' if run.given is None else 'at most '}{made.shape[2] / audio_of(run).rate:.2g} s each"
+    note = f"Drawn from the model, {lasts}{stopped(made.shape[2] < steps, BUDGET)}"
+    return section("Samples", paragraph(note, soft=True), columns(parts))
+
+
+def to_draw(run: Run, sounds: Sounds | None) -> tuple[Tensor | None, int, int]:
+    """Return what samples are told, that of recordings in turn where there are some, how many, and their steps."""
+    steps = steps_of(run, LASTS)
+    if sounds is None:
+        names = run.classes
+        labels = labels_for(run, SAMPLES if names is None else min(SAMPLES, len(names)))
+        return labels, SAMPLES if labels is None else len(labels), steps
+    count = max(FEWEST, len(sounds.lengths))
+    told = None if sounds.context is None else sounds.context[torch.arange(count) % len(sounds.lengths)]
+    return told, count, steps if run.given is None else sounds.x.shape[2]
+
+
+def of_what(run: Run, told: Tensor | None, i: int) -> str:
+    """Return what the i-th sample is of, to be said after "sample"."""
+    if told is None:
+        return ""
+    names = run.classes
+    return ", given the features of the recording" if names is None else f", class {names[int(told[i])]}"
 
 
 def stopped(early: bool, budget: float) -> str:
