@@ -96,6 +96,10 @@ class Audio:
         for own, one in zip(numbered(path, len(x)), samples, strict=True):
             _save(own, self._sounds(one) | arrays)
 
+    def wav(self, x: Tensor) -> bytes:
+        """Return the content of a WAV file of one recording x, (C, T)."""
+        return _sound(self(x[None])[0], self.rate, "wav")
+
     def _sounds(self, samples: Array) -> dict[str, Callable[[], bytes]]:
         return {f".{kind}": partial(_sound, samples, self.rate, kind) for kind in ("wav", "flac")}
 

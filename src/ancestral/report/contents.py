@@ -1,12 +1,9 @@
 """What report.html says of a run: one function a section, each HTML or nothing."""
 
 import math
-import time
-from collections.abc import Callable
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +12,18 @@ from torch import Tensor
 from ancestral import __version__
 from ancestral.checkpoint import read_json
 from ancestral.data import Data
-from ancestral.data.restore import Pictures
+from ancestral.data.restore import Audio, Pictures
 from ancestral.files import read_records, replacing
+from ancestral.report import audio
 from ancestral.report.draws import completed, drawn, labels_for, varied
 from ancestral.report.figures import bars, curves, example_maps, heat, svg_of
 from ancestral.report.giving import from_test, given_samples, page_of
 from ancestral.report.known import known_part
 from ancestral.report.page import details, page, paragraph, picture, section, table
 from ancestral.report.pictures import completions, in_rows, png, rgb
+from ancestral.report.speed import rate, seconds, speeds_of
 from ancestral.report.verify import quiet
-from ancestral.report.words import citation, evaluation_rows, shown, summary_line
+from ancestral.report.words import citation, evaluation_rows, lasting, shown, summary_line
 from ancestral.runs import Run
 
 __all__ = ["write_report"]
@@ -44,16 +43,13 @@ def write_report(run: Run) -> Path:
         OSError: it cannot be written.
     """
     data, missing = data_of(run)
-    sections = [
-        likely(run),
-        training(run),
-        samples(run, data),
-        completing(run, data),
-        bits(run, data),
-        verification(run),
-        timings(run, data),
-        facts(run),
-    ]
+    if isinstance(run.restore, Audio):
+        shows = [audio.samples_section, audio.continuations, audio.bits_section]
+        speed = audio.timings_section(run)
+    else:
+        shows, speed = [samples, completing, bits], timings(run)
+    seen = [show(run, data) for show in shows]
+    sections = [likely(run), training(run), *seen, verification(run), speed, facts(run)]
     foot = f"Written by ancestral {__version__} on {datetime.now():%Y-%m-%d %H:%M}."
     path = run.folder / "report.html"
     with replacing(path) as part:
@@ -77,7 +73,8 @@ def lead(run: Run, missing: str) -> str:
     cited = f"“{escape(paper.title)}”, {escape(paper.authors)}, {link}. " if paper.arxiv else ""
     what = "the label" if run.given is None else run.given.words
     given = "" if run.model.conditioner is None else f", conditioned on {what}"
-    text = f'<p class="soft">{cited}{count:,} parameters{given}.</p>'
+    reach = f" {audio.reach_line(run)}" if run.model.reach else ""
+    text = f'<p class="soft">{cited}{count:,} parameters{given}.{escape(reach)}</p>'
     return text + (paragraph(missing) if missing else "")
 
 
@@ -88,6 +85,8 @@ def likely(run: Run) -> str:
         return section("How likely", paragraph(f"Not evaluated yet: ancestral evaluate {run.folder}"))
     parts = [content for _, content in sorted(found, key=lambda one: one[0])]
     note = "± one standard error over examples. Bits/dim are nats / (D log 2) for D values; lower is better."
+    if isinstance(run.restore, Audio):
+        note = "± one standard error over recordings. Bits/sample are all bits over all samples; lower is better."
     return section("How likely", *parts, paragraph(note, soft=True))
 
 
@@ -117,7 +116,8 @@ def training(run: Run) -> str:
             lines[split] = ([x for x, _ in points], [y for _, y in points])
     if not lines:
         return ""
-    drawing = svg_of(curves(lines, "step", unit.replace("bits_per_dim", "bits/dim")), "curves")
+    shown_unit = "bits/sample" if isinstance(run.restore, Audio) else "bits/dim"
+    drawing = svg_of(curves(lines, "step", unit.replace("bits_per_dim", shown_unit)), "curves")
     return section(
         "Training", picture(drawing, "valid is of the averaged weights", "curves of training and validation")
     )
@@ -229,7 +229,7 @@ def verification(run: Run) -> str:
 
 
 @torch.no_grad()
-def timings(run: Run, data: Data | None) -> str:
+def timings(run: Run) -> str:
     """Return how long a parallel pass and a sampled batch take, here and now, and how fast training was."""
     context = run.some_context(BATCH)
     context = None if context is None else context.to(run.model.device)
@@ -248,37 +248,19 @@ def timings(run: Run, data: Data | None) -> str:
     return section("Timings", table((where, "time", "examples/s", "parallel passes"), rows, (1, 2, 3)))
 
 
-def rate(value: float) -> str:
-    """Return a number in three digits: 1,680 and 0.0123."""
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def speeds_of(run: Run) -> list[float]:
-    """Return the speeds that training recorded, in examples a second."""
-    records = read_records(run.folder / "metrics.jsonl")
-    return [speed for record in records if (speed := record.get("examples_per_second")) is not None]
-
-
-def seconds(compute: Callable[[], Any]) -> float:
-    """Return how long something takes."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    compute()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
 def facts(run: Run) -> str:
     """Return the arguments of the model, the data, and how it was trained."""
     data = run.config["data"]
     arguments = [(name, shown(value)) for name, value in run.model.arguments.items()]
     counts = ", ".join(f"{count:,} {name}" for name, count in data["counts"].items())
     options = [(name, shown(value)) for name, value in data["options"].items() if value]
+    recorded = data.get("recordings", {})  # which only recordings have
     levels = shown(data["levels"] or data.get("dequantized"))
-    about = [("source", run.source), ("examples", counts), ("levels", levels), *options]
+    levels += ", mu-law" if isinstance(run.restore, Audio) and run.restore.mu_law else ""
+    about = [("source", run.source), ("windows" if recorded else "examples", counts), ("levels", levels), *options]
+    parts = [f"{part['recordings']:,} {name} ({lasting(part['seconds'])})" for name, part in recorded.items()]
+    about += [("recordings", ", ".join(parts))] if recorded else []
     about += [("note", note) for note in data["notes"]]
     settings = {**run.config.get("training", {}), **run.config.get("versions", {})}
-    parts = [f"<h3>{title}</h3>{details(rows)}" for title, rows in (("Model", arguments), ("Data", about))]
-    return section("What it is", *parts, f"<h3>Training</h3>{details([(k, shown(v)) for k, v in settings.items()])}")
+    blocks = [f"<h3>{title}</h3>{details(rows)}" for title, rows in (("Model", arguments), ("Data", about))]
+    return section("What it is", *blocks, f"<h3>Training</h3>{details([(k, shown(v)) for k, v in settings.items()])}")

@@ -5,6 +5,7 @@ backpropagation, or by changing x_s where the network reads levels one-hot and h
 """
 
 import copy
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ from ancestral.walk import Factor, Observe, drive
 
 __all__ = ["Field", "Walked", "dependence", "field_of", "walked"]
 
+RAISED = 2.0**80  # data are scaled in float32: a derivative of 1e-46, thousands of steps away, would be 0 there
+SUMMED = 2**23  # probabilities of an example that are added up: where a pmf has 65 536, not every one is
+
 
 class Walked(NamedTuple):
     """What a walk over given examples showed.
@@ -22,6 +26,7 @@ class Walked(NamedTuple):
     Attributes:
         place: of each variable in the order of the walk, from 0, like one example.
         factors: how many there were.
+        summed: of how many of them the pmf was added up.
         log_sum: the largest |log sum of the pmf| of a factor; None for densities.
         difference: the largest |log p of the walk - log p of the parallel pass| of a factor, in nats.
         scale: the largest |log p| of a factor, in nats.
@@ -29,23 +34,26 @@ class Walked(NamedTuple):
 
     place: Tensor
     factors: int
+    summed: int
     log_sum: float | None
     difference: float
     scale: float
 
 
 class Witness:
-    """A source of observed values that also notes the order and whether each pmf sums to one."""
+    """A source of observed values that also notes the order and whether pmfs sum to one: each, or some of many."""
 
     def __init__(self, x: Tensor, levels: int | None) -> None:
         self.observe, self.levels = Observe(x), levels
         self.order: list[tuple[Any, ...]] = []
-        self.log_sum = 0.0
+        self.apart = max(1, math.ceil(x[0].numel() * (levels or 0) / SUMMED))
+        self.summed, self.log_sum = 0, 0.0
 
     def __call__(self, factor: Factor) -> Tensor:
-        self.order.append(factor.at)
-        if self.levels is not None and factor.p is not None:
+        if self.levels is not None and factor.p is not None and len(self.order) % self.apart == 0:
             self.log_sum = max(self.log_sum, factor.p.log_pmf().double().logsumexp(-1).abs().max().item())
+            self.summed += 1
+        self.order.append(factor.at)
         return self.observe(factor)
 
 
@@ -61,7 +69,8 @@ def walked(model: Model, x: Tensor, context: Tensor | None = None) -> Walked:
     steps = torch.stack(witness.observe.log_probs, 1)  # (B, factors)
     whole = torch.stack([parallel[:, *at] for at in witness.order], 1)
     log_sum = None if model.likelihood.levels is None else witness.log_sum
-    return Walked(place, len(witness.order), log_sum, (steps - whole).abs().max().item(), whole.abs().max().item())
+    difference, scale = (steps - whole).abs().max().item(), whole.abs().max().item()
+    return Walked(place, len(witness.order), witness.summed, log_sum, difference, scale)
 
 
 class Field(NamedTuple):
@@ -96,9 +105,12 @@ class Field(NamedTuple):
 
 
 def rectangle(mask: Tensor) -> Tensor:
-    """Return the rectangle of rows and columns (H, W) around a mask (C, H, W); all of a table, whose order is free."""
+    """Return the rectangle of rows and columns around a mask (C, H, W), the steps around one (C, T).
+
+    All of a table, whose order is free.
+    """
     if mask.dim() < 3:
-        return torch.ones_like(mask)
+        return spanned(mask.any(0)) if mask.dim() == 2 else torch.ones_like(mask)
     rows, cols = mask.any(0).any(1), mask.any(0).any(0)
     return spanned(rows)[:, None] & spanned(cols)
 
@@ -113,26 +125,27 @@ def field_of(model: Model, x: Tensor, context: Tensor | None, at: tuple[Any, ...
 
     Args:
         model: any autoregressive model.
-        x: examples, of which the strongest influence counts.
+        x: examples, of which the strongest influence counts; of any shape that the model takes.
         context: of the examples.
         at: an index into one example.
         place: of every variable in the order of the walk.
     """
     double = copy.deepcopy(model).double()
-    x = x.double()
+    double.shape = tuple(x.shape[1:])  # what is declared is like an example, too
+    x, context = x.double(), context.double() if context is not None and context.is_floating_point() else context
     strength = by_gradient(double, x, context, at)
     if strength is None:
         strength = by_change(double, x, context)[..., *at]
     strength[at] = 0  # the value's own probability is no influence
-    return Field(at, strength.cpu(), model.receptive_field(at).cpu(), place < place[at])
+    return Field(at, strength.cpu(), double.receptive_field(at).cpu(), place < place[at])
 
 
 def by_gradient(model: Model, x: Tensor, context: Tensor | None, at: tuple[Any, ...]) -> Tensor | None:
     """Return max |d log p(x_at) / d x| over the examples, like one example, or None where there is no derivative."""
     x = x.clone().requires_grad_()
-    value = model.log_probs(x, context)[:, *at].sum()
+    value = model.log_probs(x, context)[:, *at].sum() * RAISED
     (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
-    return None if gradient is None else gradient.abs().amax(0)
+    return None if gradient is None else gradient.abs().amax(0) / RAISED
 
 
 @torch.no_grad()

@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["bars", "curves", "example_maps", "field_picture", "heat", "matrix_picture", "png_of", "svg_of"]
+__all__ = [
+    "bars",
+    "bits_picture",
+    "curves",
+    "example_maps",
+    "field_picture",
+    "heat",
+    "matrix_picture",
+    "past_picture",
+    "png_of",
+    "sound_picture",
+    "svg_of",
+    "wave_picture",
+]
 
 INK = "#1f2328"
 BLUE, ORANGE, GREEN, RED, GREY = "#3f7fbf", "#d9822b", "#3f9f6f", "#c8384e", "#9aa4ae"
@@ -130,6 +143,84 @@ def example_maps(pictures: Sequence[NDArray[Any]], maps: NDArray[Any], label: st
     return fig
 
 
+STROKES = 300  # of a waveform
+DECIBELS = 70  # of a spectrogram, below its loudest
+FRAMES = 250  # of a spectrogram, about
+
+
+@styled
+def sound_picture(samples: NDArray[Any], rate: int) -> "Figure":
+    """Draw the waveform of 16-bit samples (T,), and below it their spectrogram."""
+    fig, (top, bottom) = stacked(2.6)
+    waveform(top, samples, rate)
+    power = decibels(samples, rate)
+    extent = (0, len(samples) / rate, 0, rate / 2000)
+    bottom.imshow(
+        power, cmap="magma", vmin=-DECIBELS, vmax=0, extent=extent, origin="lower", aspect="auto", interpolation="none"
+    )
+    bottom.grid(False)
+    bottom.set_ylabel("kHz")
+    bottom.set_xlabel("seconds")
+    return fig
+
+
+@styled
+def wave_picture(samples: NDArray[Any], rate: int, known: int) -> "Figure":
+    """Draw the waveform of 16-bit samples (T,), of which the first `known` are a prompt."""
+    fig, (ax,) = figure(4.4, 1.5)
+    waveform(ax, samples, rate, known)
+    ax.axvline(known / rate, color=RED, linestyle="--", linewidth=1)
+    ax.set_xlabel("seconds")
+    return fig
+
+
+@styled
+def bits_picture(samples: NDArray[Any], rate: int, bits: NDArray[Any], frame: int) -> "Figure":
+    """Draw the waveform of 16-bit samples (T,), and below it the mean bits of their frames of so many samples."""
+    fig, (top, bottom) = stacked(2.6, 7.0)
+    waveform(top, samples, rate)
+    edges = np.minimum(np.arange(len(bits) + 1) * frame, len(samples)) / rate
+    bottom.stairs(bits, edges, baseline=None, color=ORANGE, linewidth=1.2)
+    bottom.set_ylim(0, None)
+    bottom.set_ylabel("bits/sample")
+    bottom.set_xlabel("seconds")
+    return fig
+
+
+def stacked(height: float, width: float = 4.4) -> "tuple[Figure, Sequence[Axes]]":
+    """Return a figure of two panels over the same seconds, the upper one of a waveform."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height), layout="constrained")
+    top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    top.tick_params(labelbottom=False)
+    return fig, (top, bottom)
+
+
+def waveform(ax: "Axes", samples: NDArray[Any], rate: int, known: int | None = None) -> None:
+    """Draw from the lowest to the highest of every few 16-bit samples (T,); those after the first `known` are new."""
+    wide = max(1, -(-len(samples) // STROKES))
+    starts = np.arange(0, len(samples), wide)
+    low, high = (f.reduceat(samples / 2**15, starts) for f in (np.minimum, np.maximum))
+    parts = [(starts >= 0, BLUE)] if known is None else [(starts <= known, GREY), (starts >= known, BLUE)]
+    for there, colour in parts:
+        ax.fill_between(starts[there] / rate, low[there], high[there], color=colour, linewidth=0.6)
+    loudest = max(float(np.abs(samples / 2**15).max()), 1e-3)
+    ax.set_ylim(-1.05 * loudest, 1.05 * loudest)
+    ax.set_xlim(0, len(samples) / rate)
+
+
+def decibels(samples: NDArray[Any], rate: int) -> NDArray[Any]:
+    """Return the power of 16-bit samples (T,) in dB below the loudest, (frequencies, frames): windows of 32 ms."""
+    size = max(16, 2 ** round(np.log2(0.032 * rate)))
+    hop = max(1, size // 4, len(samples) // FRAMES)
+    x = np.pad(samples / 2**15, (size // 2, size))
+    windows = np.lib.stride_tricks.sliding_window_view(x, size)[: len(samples) : hop]
+    power = np.abs(np.fft.rfft(windows * np.hanning(size))).T ** 2
+    out: NDArray[Any] = 10 * np.log10(np.maximum(power, 1e-12) / max(float(power.max()), 1e-12))
+    return out
+
+
 @styled
 def bars(names: Sequence[str], values: Sequence[float], xlabel: str) -> "Figure":
     """Draw a horizontal bar for each name."""
@@ -200,6 +291,36 @@ def outlined(ax: "Axes", shape: Sequence[int]) -> None:
         ax.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
         ax.grid(True, which="minor", color="white", linewidth=0.8)
         ax.tick_params(which="minor", length=0)
+
+
+@styled
+def past_picture(strength: Tensor, reach: int, rate: int | None) -> "Figure":
+    """Draw the influence of earlier steps on one, on two logarithmic scales.
+
+    Args:
+        strength: (N,) of the step before it, of the one before that, and so on; 0 where there is none.
+        reach: how many of them are seen.
+        rate: steps a second, of recordings; also shown in milliseconds then.
+    """
+    fig, (ax,) = figure(8, 3.4)
+    values = strength.numpy() / max(float(strength.max()), 1e-300)
+    steps = np.arange(1, len(values) + 1)
+    there = values > 0
+    ax.plot(steps[there], values[there], color=BLUE, linewidth=0.8, marker=".", markersize=2)
+    ax.axvline(reach, color=RED, linestyle="--", linewidth=1.2, label=f"reach: {reach:,}")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    noun = "steps" if rate is None else "samples"
+    ax.set_xlabel(f"{noun} before the one that is predicted")
+    ax.set_ylabel("influence, the strongest = 1")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    if rate is not None:
+        ms = 1000 / rate
+        above = ax.secondary_xaxis("top", functions=(lambda n: np.asarray(n) * ms, lambda t: np.asarray(t) / ms))
+        above.set_xlabel("milliseconds before")
+        above.xaxis.set_major_formatter("{x:g}")
+    ax.legend(loc="lower left")
+    return fig
 
 
 @styled

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["details", "page", "paragraph", "picture", "section", "table"]
+__all__ = ["columns", "details", "page", "paragraph", "picture", "player", "section", "table"]
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --paper: #ffffff; --card: #f6f8fa;
@@ -29,6 +29,8 @@ figure { margin: 1rem 0; } figure svg, figure img { max-width: 100%; height: aut
 figure img { image-rendering: pixelated; border-radius: 4px; } figure img.smooth { image-rendering: auto; }
 figure svg text { font-family: inherit !important; } figure svg image { image-rendering: pixelated; }
 figcaption { margin-top: .4rem; }
+.columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 0 1.5rem; }
+audio { width: 100%; height: 2.25rem; display: block; margin-top: .25rem; }
 """
 
 
@@ -100,6 +102,25 @@ def picture(content: bytes | str, caption: str, alt: str, smooth: bool = False) 
     else:
         inner = content.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
     return f"<figure>{inner}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def player(content: bytes, drawing: str, caption: str, alt: str) -> str:
+    """Return a figure of sound that can be heard.
+
+    Args:
+        content: of a WAV file.
+        drawing: an <svg> element above.
+        caption: plain text below.
+        alt: what the drawing shows, for those who do not see it.
+    """
+    data = base64.b64encode(content).decode()
+    sound = f'<audio controls preload="metadata" src="data:audio/wav;base64,{data}"></audio>'
+    return picture(drawing, caption, alt).replace("<figcaption>", f"{sound}<figcaption>", 1)
+
+
+def columns(parts: Sequence[str]) -> str:
+    """Return parts side by side, as many as have room."""
+    return f'<div class="columns">\n{"".join(parts)}\n</div>'
 
 
 def details(rows: Sequence[tuple[str, str]]) -> str:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from ancestral.checkpoint import write_json
+from ancestral.data import Audio, Recordings
 from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.report.field import Field, Walked, dependence, field_of, rectangle, walked
-from ancestral.report.figures import field_picture, matrix_picture, png_of
+from ancestral.report.figures import field_picture, matrix_picture, past_picture, png_of
+from ancestral.report.words import milliseconds
 from ancestral.runs import Run
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ __all__ = ["Finding", "Verdict", "verified", "write_verdict"]
 
 EXAMPLES = 4
 WIDEST = 64  # columns of a table whose dependence is drawn
+STRETCHES = 2  # of recordings
+LONGEST = 12_000  # steps of a sequence: a walk takes about a millisecond for each
+BESIDE = 64  # steps of a sequence that are looked at beyond the reach of one, and after it
 
 
 class Finding(NamedTuple):
@@ -81,7 +86,7 @@ def verified(run: Run) -> Verdict:
     walk = walked(run.model, x, context)
     field, numbers, fig = field_findings(run, x, context, walk)
     numbers |= {"log_sum": walk.log_sum, "walk_difference": walk.difference, "factors": walk.factors}
-    trained = [sums(walk), agrees(walk), *field]
+    trained = [sums(walk), agrees(walk, run.model.reach), *field]
     return Verdict(contract, trained, examples, numbers, None if fig is None else png_of(fig))
 
 
@@ -118,10 +123,32 @@ def examples_of(run: Run) -> tuple[Tensor, Tensor | None, str]:
         context = run.some_context(EXAMPLES)
         drawn = run.model.sample(EXAMPLES, context, generator=torch.Generator().manual_seed(0))
         return drawn, context, f"{EXAMPLES} samples of the model (its data cannot be read)"
-    x, context = data.batch(split, data.limited(split, EXAMPLES))
-    words = f"{len(x)} examples of the {split} part of {data.name}"
+    part = data.split(split)
+    if isinstance(part, Recordings):
+        x, context = stretches(part, min(run.model.reach + 1 + 2 * BESIDE, LONGEST))
+        words = f"{len(x)} x {x.shape[2]:,} samples of the {split} part of {data.name}"
+    else:
+        x, context = data.batch(split, data.limited(split, EXAMPLES))
+        x = x[..., :LONGEST] if x.dim() == 3 else x
+        words = f"{len(x)} examples of the {split} part of {data.name}"
     context = run.told(context)
     return x.to(device), None if context is None else context.to(device), words
+
+
+def stretches(part: Recordings, steps: int) -> tuple[Tensor, Tensor | None]:
+    """Return the beginnings (B, C, T) of the longest recordings and their context; T is `steps`, or all that there are.
+
+    Where a recording is shorter, those that lie after it follow: it is real sound, and long enough to show the reach.
+    """
+    starts, steps = part.lengths.cumsum(0) - part.lengths, min(steps, part.x.shape[1])
+    frames, hop = (-(-part.lengths // part.hop)).cumsum(0), part.hop
+    chosen = part.lengths.argsort(descending=True, stable=True)[:STRETCHES].tolist()
+    x = torch.stack([part.x[:, (a := min(int(starts[r]), part.x.shape[1] - steps)) : a + steps] for r in chosen])
+    if part.features is None:
+        return x, None if part.of is None else part.of[chosen]
+    needed, there = -(-steps // hop), part.features.shape[1]
+    begins = [min(int(frames[r]) - -(-int(part.lengths[r]) // hop), there - needed) for r in chosen]
+    return x, torch.stack([part.features[:, a : a + needed] for a in begins])
 
 
 def sums(walk: Walked) -> Finding:
@@ -130,13 +157,16 @@ def sums(walk: Walked) -> Finding:
     if walk.log_sum is None:
         return Finding(name, "not applicable", "the values are continuous: a factor is a density, not a table")
     status = "passed" if walk.log_sum < 1e-4 else "failed"
-    return Finding(name, status, f"{walk.factors} factors, largest |log of the sum| {walk.log_sum:.1e}")
+    some = "" if walk.summed == walk.factors else f"{walk.summed} of "
+    return Finding(name, status, f"{some}{walk.factors} factors, largest |log of the sum| {walk.log_sum:.1e}")
 
 
-def agrees(walk: Walked) -> Finding:
-    """Say whether the walk agrees with the parallel pass."""
+def agrees(walk: Walked, reach: int = 0) -> Finding:
+    """Say whether the walk agrees with the parallel pass; of sequences, over how many receptive fields."""
     status = "passed" if walk.difference <= 1e-3 + 1e-4 * walk.scale else "failed"
-    return Finding("walk = parallel pass", status, f"largest difference of a factor {walk.difference:.1e} nats")
+    steps = walk.place.shape[-1]
+    over = f", over {steps:,} steps, {steps / (reach + 1):.2g} receptive fields" if reach else ""
+    return Finding("walk = parallel pass", status, f"largest difference of a factor {walk.difference:.1e} nats{over}")
 
 
 def field_findings(
@@ -147,6 +177,10 @@ def field_findings(
     if len(shape) == 3:
         at = most_blind(run.model, shape, walk.place)
         return pixel_findings(field_of(run.model, x, context, at, walk.place))
+    if len(shape) == 2 and run.model.reach:
+        late, restore = shape[1] - 1 - min(BESIDE, shape[1] // 8), run.restore
+        field = field_of(run.model, x, context, (shape[0] - 1, late), walk.place)
+        return step_findings(field, run.model.reach, restore.rate if isinstance(restore, Audio) else None)
     if len(shape) == 1 and shape[0] <= WIDEST:
         names = getattr(run.restore, "columns", None) or [f"{i}" for i in range(shape[0])]
         return column_findings(dependence(run.model, x, context), walk.place, names)
@@ -191,6 +225,39 @@ def pixel_findings(field: Field) -> "tuple[list[Finding], dict[str, Any], Figure
     ]
     numbers = {"pixel": [row, col], "seen": seen, "blind_spot": blind, "beyond_reach": beyond, "leaks": leaks}
     fig = field_picture(kinds, field.strength.amax(0), (row, col))
+    return findings, {"receptive_field": numbers}, fig
+
+
+def step_findings(field: Field, reach: int, rate: int | None) -> "tuple[list[Finding], dict[str, Any], Figure]":
+    """Say which of the steps before it one step of a sequence sees.
+
+    Args:
+        field: of a value at (c, t).
+        reach: how many steps before it the model declares to be seen.
+        rate: steps a second, of recordings.
+    """
+    t, noun = field.at[1], "step" if rate is None else "sample"
+    seen, before = (field.seen & field.before)[:, :t].any(0), min(reach, t)
+    within, leaks = int(seen[t - before :].sum()), int(field.leaks.sum())
+    first = int(seen.nonzero()[0]) if bool(seen.any()) else t
+    undeclared = int((field.seen & field.before & ~field.declared).sum())
+    words = f"the earliest {noun} seen is {t - first:,} before" + (
+        "" if rate is None else milliseconds(t - first, rate)
+    )
+    exact = f"{undeclared} more than the model declares" if undeclared else f"declared are {reach:,}"
+    short = "" if before == reach else f", of which {before:,} are there"
+    blind = "none: every step within reach has an influence"
+    if within < before:
+        blind = f"{within / max(before, 1):.1%} of the {before:,} steps within reach have an influence here"
+    findings = [
+        Finding("no leak", "failed" if leaks else "passed", f"{leaks or 'no'} later {noun}s are seen"),
+        Finding("receptive field", "failed" if undeclared else "passed", f"{words}; {exact}{short}"),
+        Finding("blind spot", "passed", blind),
+    ]
+    numbers: dict[str, Any] = {"step": t, "reach": reach, "measured_reach": t - first, "within_reach": before}
+    numbers |= {"seen": within, "leaks": leaks, "undeclared": undeclared}
+    numbers |= {} if rate is None else {"reach_ms": 1000 * reach / rate}
+    fig = past_picture(field.strength.amax(0)[: t + 1].flip(0)[1:], before, rate)
     return findings, {"receptive_field": numbers}, fig
 
 

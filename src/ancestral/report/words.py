@@ -18,6 +18,8 @@ __all__ = [
     "data_line",
     "documented",
     "evaluation_rows",
+    "lasting",
+    "milliseconds",
     "model_line",
     "plus_minus",
     "shown",
@@ -151,6 +153,15 @@ def lasting(seconds: float) -> str:
     if seconds < 99.5:
         return f"{seconds:.{0 if seconds >= 10 or not seconds else 1}f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def milliseconds(samples: int, rate: int) -> str:
+    """Return how long samples last, to be said after their number.
+
+    >>> milliseconds(512, 8000)
+    ' (64.0 ms at 8000 Hz)'
+    """
+    return f" ({1000 * samples / rate:.1f} ms at {rate} Hz)"
 
 
 def size_of(shape: Sequence[int]) -> str:
