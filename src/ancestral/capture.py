@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from inspect import signature
 from typing import Any
 
 import torch
@@ -16,17 +15,14 @@ def captured(step: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of tensors as one graph without a break, compiled when it is first called.
 
     On a CPU the whole graph becomes one C++ library: what a step costs is then its arithmetic, not its dispatch. That
-    takes about a second for each step of each layer once, and is kept on disk by torch. Where nothing can be compiled
+    takes from ten seconds to a minute once, and torch keeps it on disk. Where nothing can be compiled
     (there is no C++ compiler) a warning says so, and the function runs as it is.
 
     Args:
         step: maps tensors of fixed shapes to tensors. Memory that it changes exists before the first call.
     """
     # without the C++ wrapper every operator of a CPU graph is still called from Python
-    how: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
-    if "isolate_recompiles" in signature(torch.compile).parameters:
-        how["isolate_recompiles"] = True  # or else torch keeps eight graphs of one function, and takes no more
-    run = torch.compile(step, **how)
+    run = torch.compile(step, fullgraph=True, dynamic=False, options={"cpp_wrapper": True})
 
     def first_compiled(*inputs: Any) -> Any:
         nonlocal run
