@@ -139,7 +139,7 @@ def test_one_proposal_says_what_it_ignores(name, shape, caplog):
 
 
 # what random parameters are multiplied by: late values matter, and yet many proposals agree (ReLUs do not saturate)
-SHARPNESS = {"pixelcnn": 0.8, "row-lstm": 1, "diagonal-bilstm": 1, "multi-scale-pixelrnn": 1}
+SHARPNESS = {"pixelcnn": 0.8, "row-lstm": 1, "diagonal-bilstm": 1, "multi-scale-pixelrnn": 1, "wavenet": 1}
 SHARPNESS |= {"pixelcnn++": 4, "pixelsnail": 7}  # normalised weights do not change
 
 
