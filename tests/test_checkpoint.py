@@ -26,6 +26,7 @@ from ancestral.models import MADE, MODELS, GatedPixelCNN
 SMALL = {
     "made": {"shape": (3,), "likelihood": Categorical(4), "hidden": (5, 6), "masks": 2, "order_agnostic": True},
     "gated-pixelcnn": {"shape": (1, 3, 3), "likelihood": Categorical(4), "channels": 4, "layers": 1},
+    "wavenet": {"shape": (1, 5), "likelihood": Categorical(4), "channels": 4, "layers": 2},
 }
 
 
