@@ -60,10 +60,10 @@ class Sounds(NamedTuple):
 
 def reach_line(run: Run) -> str:
     """Return what a sample sees, in a sentence; nothing of other models than those of sequences."""
-    restore, reach = run.restore, run.model.reach
+    reach = run.model.reach
     if not reach:
         return ""
-    noun, lasts = ("sample", milliseconds(reach, restore.rate)) if isinstance(restore, Audio) else ("step", "")
+    noun, lasts = ("step", "") if run.audio is None else ("sample", milliseconds(reach, run.audio.rate))
     return f"Receptive field: a {noun} sees the {reach:,} {noun}s{lasts} before it."
 
 
@@ -209,9 +209,8 @@ def context_for(run: Run, n: int, length: int) -> Tensor | None:
 
 def audio_of(run: Run) -> Audio:
     """Return what turns levels of a run of recordings into sound."""
-    restore = run.restore
-    assert isinstance(restore, Audio)
-    return restore
+    assert run.audio is not None
+    return run.audio
 
 
 def steps_of(run: Run, lasts: float) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ancestral import __version__
 from ancestral.checkpoint import read_json
 from ancestral.data import Data
-from ancestral.data.restore import Audio, Pictures
+from ancestral.data.restore import Pictures
 from ancestral.files import read_records, replacing
 from ancestral.report import audio
 from ancestral.report.draws import completed, drawn, labels_for, varied
@@ -43,7 +43,7 @@ def write_report(run: Run) -> Path:
         OSError: it cannot be written.
     """
     data, missing = data_of(run)
-    if isinstance(run.restore, Audio):
+    if run.audio is not None:
         shows = [audio.samples_section, audio.continuations, audio.bits_section]
         speed = audio.timings_section(run)
     else:
@@ -85,7 +85,7 @@ def likely(run: Run) -> str:
         return section("How likely", paragraph(f"Not evaluated yet: ancestral evaluate {run.folder}"))
     parts = [content for _, content in sorted(found, key=lambda one: one[0])]
     note = "± one standard error over examples. Bits/dim are nats / (D log 2) for D values; lower is better."
-    if isinstance(run.restore, Audio):
+    if run.audio is not None:
         note = "± one standard error over recordings. Bits/sample are all bits over all samples; lower is better."
     return section("How likely", *parts, paragraph(note, soft=True))
 
@@ -116,7 +116,7 @@ def training(run: Run) -> str:
             lines[split] = ([x for x, _ in points], [y for _, y in points])
     if not lines:
         return ""
-    shown_unit = "bits/sample" if isinstance(run.restore, Audio) else "bits/dim"
+    shown_unit = "bits/sample" if run.audio is not None else "bits/dim"
     drawing = svg_of(curves(lines, "step", unit.replace("bits_per_dim", shown_unit)), "curves")
     return section(
         "Training", picture(drawing, "valid is of the averaged weights", "curves of training and validation")
@@ -256,7 +256,7 @@ def facts(run: Run) -> str:
     options = [(name, shown(value)) for name, value in data["options"].items() if value]
     recorded = data.get("recordings", {})  # which only recordings have
     levels = shown(data["levels"] or data.get("dequantized"))
-    levels += ", mu-law" if isinstance(run.restore, Audio) and run.restore.mu_law else ""
+    levels += ", mu-law" if run.audio is not None and run.audio.mu_law else ""
     about = [("source", run.source), ("windows" if recorded else "examples", counts), ("levels", levels), *options]
     parts = [f"{part['recordings']:,} {name} ({lasting(part['seconds'])})" for name, part in recorded.items()]
     about += [("recordings", ", ".join(parts))] if recorded else []

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ancestral.checkpoint import write_json
-from ancestral.data import Audio, Recordings
+from ancestral.data import Recordings
 from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.report.field import Field, Walked, dependence, field_of, rectangle, walked
@@ -178,9 +178,9 @@ def field_findings(
         at = most_blind(run.model, shape, walk.place)
         return pixel_findings(field_of(run.model, x, context, at, walk.place))
     if len(shape) == 2 and run.model.reach:
-        late, restore = shape[1] - 1 - min(BESIDE, shape[1] // 8), run.restore
+        late = shape[1] - 1 - min(BESIDE, shape[1] // 8)
         field = field_of(run.model, x, context, (shape[0] - 1, late), walk.place)
-        return step_findings(field, run.model.reach, restore.rate if isinstance(restore, Audio) else None)
+        return step_findings(field, run.model.reach, None if run.audio is None else run.audio.rate)
     if len(shape) == 1 and shape[0] <= WIDEST:
         names = getattr(run.restore, "columns", None) or [f"{i}" for i in range(shape[0])]
         return column_findings(dependence(run.model, x, context), walk.place, names)
