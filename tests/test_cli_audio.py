@@ -24,11 +24,11 @@ from torch import Tensor
 
 from ancestral import checkpoint, data, testing
 from ancestral.cli.pace import Pace
+from ancestral.cli.takes import Take, of_test, stream_of, write_sounds
 from ancestral.data import Audio, read_recording
 from ancestral.data.restore import Arrays
 from ancestral.likelihoods import Categorical
 from ancestral.models import WaveNet
-from ancestral.report.sounds import Take, of_test, stream_of, write_sounds
 from ancestral.runs import open_run
 from calls import Call, Done, exit_status
 
@@ -255,7 +255,7 @@ def test_other_files(call: Call, run: Path, tmp_path: Path) -> None:
 
 
 def test_a_sound_can_be_heard_while_it_grows(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ancestral.report.sounds.PAUSE", 0.0)
+    monkeypatch.setattr("ancestral.cli.takes.PAUSE", 0.0)
     opened, generator, seen = open_run(run), torch.Generator().manual_seed(0), []
 
     def watched(take: Take) -> Iterator[Tensor]:

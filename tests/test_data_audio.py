@@ -198,6 +198,15 @@ def test_mixed_rates(tmp_path):
     assert "11 recordings resampled to 4000 Hz" in load(tmp_path, rate=4000).notes
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "ULAW", "FLOAT"])
+def test_clipping_of_one_channel_is_seen_at_any_depth(tmp_path, subtype):
+    quiet = sine(200, 8000) / 2**15
+    loud = np.clip(4 * quiet, -1, 1)
+    for right, clipped in ((quiet, False), (loud, True)):
+        recording(tmp_path / "a.wav", np.stack([quiet, right], 1), subtype=subtype)
+        assert read_recording(tmp_path / "a.wav").clipped is clipped
+
+
 def test_silence_and_clipping_are_noted(tmp_path):
     several(tmp_path, 10)
     recording(tmp_path / "loud.wav", np.clip(sine(200, 8000).astype(int) * 4, -32768, 32767).astype(np.int16))
@@ -312,7 +321,7 @@ def test_shorter_than_the_window(tmp_path):
     data = load(tmp_path, linear=True)
     got, _ = data.reaching(1000).batch("train", torch.tensor([0]))
     assert got[0, 0].tolist() == samples(x[:19])
-    assert bool(data.counted("train", torch.tensor([0])).all())
+    assert bool(data.examples("train", torch.tensor([0])).counted.all())
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(16, torch.int32), (12, torch.int16), (8, torch.uint8), (1, torch.uint8)])

@@ -65,7 +65,7 @@ def stream(
         yield values
         t += steps
         if compiled and run is block:  # the memory exists now
-            run = captured(block)
+            run = captured(block, uniforms.device)
 
 
 def block_of(

@@ -162,7 +162,8 @@ class Cursor:
 
     def remember_pixels(self, layer: nn.Module, x: Tensor) -> None:
         """Take x (B, C, n), oldest first, for the last n pixels that the layer was given."""
-        self._pixels[layer] = x.transpose(1, 2).flatten(1).contiguous()
+        known = x.transpose(1, 2).flatten(1)
+        self._pixels.setdefault(layer, torch.empty_like(known)).copy_(known)
 
     def memory(self, layer: nn.Module, like: Tensor, *shape: int) -> Tensor:
         """Return a memory for whatever a layer keeps, of that shape; it begins as zeros."""

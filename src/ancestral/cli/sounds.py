@@ -8,7 +8,7 @@ import torch
 
 from ancestral.cli.console import Answer, note
 from ancestral.cli.pace import Pace
-from ancestral.report.sounds import (
+from ancestral.cli.takes import (
     Take,
     check_sound,
     continuing,

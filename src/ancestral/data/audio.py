@@ -25,6 +25,7 @@ __all__ = ["SUFFIXES", "Recording", "draw_recordings", "read_recording", "read_r
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 FULL = 2**15  # a sample of 16 bits is from -FULL to FULL - 1
+NEAR = 0.97  # of full scale: 8-bit and mu-law files do not reach it
 ENDLESS = 2**32 - 1  # the length in a header that was written before it was known
 FEWEST = 10  # recordings to draw splits from
 
@@ -39,7 +40,8 @@ class Recording(NamedTuple):
         rate: of them, samples a second.
         channels: of the file.
         own_rate: of the file.
-        clipped: whether three samples in a row are at full scale: the tops of a wave that was too loud are flat.
+        clipped: whether three samples in a row of a channel are its loudest, near full scale: the tops of a wave that
+            was too loud are flat.
     """
 
     x: Array
@@ -70,9 +72,7 @@ def read_recording(path: Path, rate: int | None = None) -> Recording:
         raise UnreadableError(f"{path} cannot be read as a recording ({reason})") from error
     if problem:
         raise UnreadableError(f"{path} cannot be read as a recording ({problem})")
-    mono = _mono(x)
-    clipped = _is_clipped(mono)
-    return Recording(_at_rate(mono, own, rate or own), rate or own, x.shape[1], own, clipped)
+    return Recording(_at_rate(_mono(x), own, rate or own), rate or own, x.shape[1], own, _is_clipped(x))
 
 
 def _problem(file: "SoundFile", x: Array) -> str | None:
@@ -108,7 +108,10 @@ def _at_rate(x: Array, own: int, rate: int) -> Array:
 
 
 def _is_clipped(x: Array) -> bool:
-    full = (x == FULL - 1) | (x <= 1 - FULL)
+    """Return whether a channel of samples (T, channels), int16 or floats in [-1, 1], is clipped."""
+    near = NEAR * (FULL if x.dtype == np.int16 else 1)
+    top, bottom = x.max(0), x.min(0)
+    full = ((x == top) & (top >= near)) | ((x == bottom) & (bottom <= -near))
     return bool((full[2:] & full[1:-1] & full[:-2]).any())
 
 

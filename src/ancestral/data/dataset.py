@@ -151,10 +151,6 @@ class Data:
             return Examples(dequantized(x, self.dequantized, u), labels)
         return Examples(x, self.context(x, labels))
 
-    def counted(self, split: str, index: Tensor) -> Tensor | None:
-        """Return where the values of a batch are new, bool (B, 1, T); None where all of them are: see `examples`."""
-        return self.examples(split, index).counted
-
     def counts(self, split: str, index: Tensor) -> Tensor:
         """Return how many values each of the examples `index` is scored by, (B,) int64: those of a window are new."""
         part = self.split(split)

@@ -92,7 +92,7 @@ class WaveNet(Model):
         return self.likelihood.log_probs(self(x, context), x)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Begin with inputs of scale one, and as the best law that knows nothing of the past.
+        """Begin with inputs of mean zero and scale one, and near the best law that knows nothing of the past.
 
         The paper says nothing of its initialisation. At 16 bits it matters: speech fills a twentieth of the range, and
         a step later it is known to a thousandth. A model that was trained is left alone.
@@ -101,17 +101,22 @@ class WaveNet(Model):
         if bool(self.out.bias.any()):
             return
         with torch.no_grad():
-            scaled = self.likelihood.scale(x).to(self.dtype)
-            spread = scaled.transpose(0, 1).flatten(1).std(1).clamp(min=1e-3)  # of silence it is zero
-            self.first.weight.unflatten(0, (-1, len(spread) + 1))[:, : len(spread)].div_(spread[:, None])
+            scaled = self.likelihood.scale(x).to(self.dtype).transpose(0, 1).flatten(1)
+            spread = scaled.std(1).clamp(min=1e-3)  # of silence it is zero
+            taps = self.first.weight.unflatten(0, (-1, len(spread) + 1))
+            taps[:, :-1] /= spread[:, None]
+            taps[:, -1] -= (taps[:, :-1] * scaled.mean(1)[:, None]).sum(1)  # of the ones, which padding has not
             self.out.weight.zero_()
         some = torch.randint(x.shape[2], (INITIAL,), device=x.device)
         self.out.bias.data.copy_(best_constant(self.likelihood, x[:, :, some]))
 
     def steps(self, x: Tensor, told: Tensor | None, cursor: Cursor | None = None) -> Tensor:
         """Map shifted x to parameters; see `SequenceNetwork.steps`."""
-        skips = self.stack(self.first(x, cursor), told, cursor)
-        return self.out(F.relu(self.hidden(F.relu(skips), cursor)), cursor)
+        with torch.autocast(x.device.type, enabled=False):  # 16 bits of input and of means are more than bf16 has
+            h = self.first(x, cursor)
+        h = self.hidden(F.relu(self.stack(h, told, cursor)), cursor)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.out(F.relu(h).to(x.dtype), cursor)
 
     def offsets(self, features: Tensor) -> Tensor:
         """Return what the layers add in a step that is told features (B, F): (L, B, 2 channels)."""
@@ -125,7 +130,7 @@ class WaveNet(Model):
         features = self.conditioner(context).to(self.dtype)
         if features.dim() == 2:
             return features[:, :, None]
-        if features.shape[2] < length:
+        if not length <= features.shape[2] < length + getattr(self.conditioner, "hop", 1):
             raise ValueError(f"context must be for {length} steps, got one for {features.shape[2]}")
         return features[:, :, :length]
 
@@ -170,6 +175,8 @@ class WaveNet(Model):
     ) -> Iterator[Tensor]:
         """Yield values as they are made, block by block, in memory that does not grow with time.
 
+        (Of a context that is a sequence the features are held, at the rate of the steps.)
+
         Args:
             n: how many sequences at once.
             context: as the model was built for; a sequence is of the past and of what follows.
@@ -191,16 +198,18 @@ class WaveNet(Model):
         past = None if past is None else self.past(past, n)
         sizes = itertools.repeat(block) if steps is None else (min(block, steps - t) for t in range(0, steps, block))
         noise = (self.noise(n, (self.shape[0], size), generator) for size in sizes)
-        return stream(self, noise, told, past, temperature, compiled)
+        blocks = stream(self, noise, told, past, temperature, compiled)
+        return (block.clone() for block in blocks)  # which can be scored with gradients, as those of a walk
 
     def told(self, n: int, context: Tensor | int | None, known: int, steps: int | None) -> Tensor | None:
         """Return the features of a context of `known` steps, as far as they reach, and of `steps` that follow."""
+        if steps is None and hasattr(self.conditioner, "hop"):
+            raise ValueError("steps must be given where the context is a sequence, which ends")
         with torch.no_grad():
             features = self.features(context, n, known + (steps or 0))
-        ends = features is not None and features.shape[2] != 1
-        if ends and steps is None:
-            raise ValueError("steps must be given where the context is a sequence, which ends")
-        return features[:, :, max(0, known - self.reach) :] if ends and features is not None else features
+        if features is None or features.shape[2] == 1:
+            return features
+        return features[:, :, max(0, known - self.reach) :]
 
     def past(self, x: Tensor, n: int) -> Tensor:
         """Return as much of the past of n sequences as is seen, (n, C, at most reach)."""
@@ -228,11 +237,14 @@ class WaveNet(Model):
 
 @torch.enable_grad()
 def best_constant(likelihood: Likelihood, x: Tensor) -> Tensor:
-    """Return the parameters (P,) that are, without any past, the likeliest for all steps of x (B, C, T)."""
+    """Return the parameters (P,) that are, without any past, the likeliest for all steps of x (B, C, T).
+
+    Nearly so: a few steps leave some probability to what these do not hold.
+    """
     start = torch.randn(likelihood.features(x.shape[1]), device=x.device) / 10  # components must differ to part
     params = start.requires_grad_()
     optimizer = torch.optim.Adam([params], 0.1)
-    for _ in range(150):
+    for _ in range(60):
         optimizer.zero_grad()
         everywhere = params[None, :, None].expand(len(x), -1, x.shape[2])
         (-likelihood.log_probs(everywhere, x).mean()).backward()

@@ -48,7 +48,6 @@ VALIDATED, VALIDATED_VALUES = 2000, 2**17  # examples, and new values of windows
 DRAWN = 16  # samples of a picture
 TYPICAL = 100  # steps that the timed ones are compared with
 INTERVAL = 60  # seconds between two checkpoints
-MARGIN, OVERTIME = 0.96, 1.06  # shares of the minutes: what is planned for, when a slow run is ended
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def train(
         minutes: the speed is measured, then the number of steps is fixed. Without any of the three limits: epochs,
             as many as suit the size of the data.
         batch_size: over all processes; by default between 16 and 64, the more the more data there is, but of windows
-            about 32,768 new samples, and 4 at least.
+            about 8,192 new samples, and 2 windows at least.
         lr: the highest rate of Adam, before it falls to zero; 0.003 by default.
         precision: 32, the default, or "bf16" for mixed precision.
         device: "auto", "cpu" or "cuda".
@@ -423,10 +422,10 @@ def usual_batch(data: Data) -> int:
 
 
 def groups(model: Model, decay: float) -> list[dict[str, Any]]:
-    """Return the parameters of an optimizer: weights, which decay, and biases, which must be free to be large."""
+    """Return the parameters of an optimizer: weights, which decay, and biases and gains, which must be free."""
     parts: dict[bool, list[Tensor]] = {False: [], True: []}
     for name, parameter in model.named_parameters():
-        parts[name.endswith("bias")].append(parameter)
+        parts[parameter.dim() < 2 or name.endswith("bias")].append(parameter)
     return [{"params": parts[False], "weight_decay": decay}, {"params": parts[True], "weight_decay": 0.0}]
 
 
