@@ -27,10 +27,11 @@ from torch import Tensor
 
 import machine
 from ancestral.checkpoint import read_json, write_json
-from ancestral.data import Recordings
+from ancestral.data import Recordings, load
+from ancestral.data.mulaw import to_mu_law
 from ancestral.data.restore import Audio
 from ancestral.models import WaveNet
-from ancestral.runs import open_run
+from ancestral.runs import Run, open_run
 from audio_table import page
 from sampling import multiply_adds
 
@@ -128,6 +129,7 @@ def score(folder: Path) -> dict[str, Any]:
     recordings = test.x[0].split(test.lengths.tolist())
     return {
         "run": folder.name,
+        "command": command_of(run),
         "arguments": {k: str(v) for k, v in run.model.arguments.items() if v is not None},
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "reach": run.model.reach,
@@ -141,10 +143,22 @@ def score(folder: Path) -> dict[str, Any]:
         "bits_per_sample_se": found["bits_per_dim_se"],
         "baselines": found["baselines"],
         "coders": coders(recordings, restore),
+        **(originals(run, recordings) if restore.mu_law else {}),
         "training": training,
         "trained": {name: run.config["result"][name] for name in ("steps", "epochs", "seconds", "best_step")},
         "machine": machine.describe(),
     }
+
+
+def command_of(run: Run) -> str:
+    """Return the command that trained a run."""
+    options, training = run.config["data"]["options"], run.config["training"]
+    words = ["ancestral train wavenet --data FOLDER", f"--out {run.folder.name}", f"--minutes {training['minutes']:g}"]
+    words += ["--linear"] if options["linear"] else []
+    words += [f"--given {options['given']}"] if options["given"] else []
+    words += [f"--batch-size {training['batch_size']}"] if "batch_size" in training else []
+    names = ("channels", "layers", "cycle", "skip")
+    return " ".join([*words, "--set", *(f"{name}={run.model.arguments[name]}" for name in names)])
 
 
 def coders(recordings: tuple[Tensor, ...], restore: Audio) -> dict[str, float]:
@@ -165,6 +179,22 @@ def coders(recordings: tuple[Tensor, ...], restore: Audio) -> dict[str, float]:
         sizes = [flac_bytes(restore(x[None, None])[0, 0], restore.rate) for x in recordings]
         found["FLAC"] = 8 * sum(sizes) / len(codes)
     return found
+
+
+def originals(run: Run, recordings: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Return bits a sample of FLAC of the 16-bit samples that mu-law codes were made of, and of what the codes drop.
+
+    What is dropped is the mean of log2 of how many of the 65 536 samples share the code.
+    """
+    data = run.config["data"]
+    linear = load(data["source"], rate=data["options"]["rate"], linear=True, seed=data["seed"])
+    assert isinstance(linear.restore, Audio)
+    test = linear.split("test")
+    assert isinstance(test, Recordings)
+    sharing = torch.from_numpy(np.bincount(to_mu_law(np.arange(-(2**15), 2**15))))
+    dropped = sharing[torch.cat(recordings).long()].double().log2().mean().item()
+    found = coders(test.x[0].split(test.lengths.tolist()), linear.restore)
+    return {"originals": {"FLAC": found["FLAC"], "dropped": dropped}}
 
 
 def flac_bytes(samples: np.ndarray, rate: int) -> int:

@@ -24,9 +24,7 @@ binds, but the dependence of every operator on the one before it.
 LIKELY = """## How likely recordings are
 
 Bits a sample of the test recordings: all bits over all samples, every sample scored once with its real past, the first
-ones included. The coders were given the very same levels; xz all recordings end to end, FLAC each as a file. Bits of
-mu-law codes are not comparable with lossless figures of the 16-bit samples they were made of, such as FLAC's: the codes
-drop what the ear does not miss, about 4.6 bits a sample at this loudness.
+ones included. The coders were given the very same levels; xz all recordings end to end, FLAC each as a file.
 """
 
 
@@ -88,6 +86,17 @@ def run_table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def not_comparable(rows: list[Row]) -> list[str]:
+    """Return what is to be said where mu-law codes stand beside lossless figures of 16 bits."""
+    return [
+        f"FLAC takes {row['originals']['FLAC']:.2f} bits a sample for the 16-bit originals of `{row['run']}`. That is "
+        "not comparable with the figures of its codes: a code stands for many samples, and so drops "
+        f"{row['originals']['dropped']:.1f} bits of each on average."
+        for row in rows
+        if "originals" in row
+    ]
+
+
 def error(row: Row) -> str:
     """Return the standard error over recordings, where there are several."""
     return "" if row["bits_per_sample_se"] is None else f" ± {row['bits_per_sample_se']:.3f}"
@@ -101,7 +110,8 @@ def page(result: Mapping[str, Any]) -> str:
     if result["speed"]:
         parts += [SPEED, *speed_table(result["speed"]), ""]
     if result["runs"]:
-        parts += [LIKELY, *run_table(result["runs"]), ""]
+        parts += [LIKELY, *run_table(result["runs"]), "", *not_comparable(result["runs"]), ""]
+        parts += ["```sh", *(row["command"] for row in result["runs"]), "```", ""]
     parts += [f"CPU: {machine}." for machine in sorted(machines)]
     parts += ["", "`python benchmarks/audio.py` measures, `make tables` writes this page."]
     return "\n".join(parts) + "\n"
