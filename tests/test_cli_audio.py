@@ -494,3 +494,27 @@ def test_a_run_of_recordings_knows_its_data(mel_run: Path, run: Path, pictures_r
     assert opened.told(context) is context
     with pytest.raises(ValueError, match="is given its log-mel spectrogram, no picture"):
         opened.given_of(torch.zeros(1, 1, 4))
+
+
+def test_what_is_read_is_not_overwritten(call: Call, run: Path, prompt: Path) -> None:
+    before = prompt.read_bytes()
+    done = call("complete", run, "--input", prompt, "--context", "low", "--out", prompt, "--seconds", 0.01)
+    assert done.status == 1
+    assert done.error == f"--out {prompt} is the --input: it would be lost; give another file"
+    assert prompt.read_bytes() == before
+
+
+def test_other_recordings_are_evaluated_whole(call: Call, run: Path, folder: Path) -> None:
+    """The same files without the folders that make them a test part."""
+    own = call("evaluate", run, "--json").json
+    other = call("evaluate", run, "--data", folder / "test", "--json").json
+    assert other["values"] == own["values"] == 2 * (700 + 750 + 800 + 850) // 2
+    assert other["nats"] == pytest.approx(own["nats"])
+
+
+def test_durations_of_several_takes_are_of_all(call: Call, mel_run: Path, tmp_path: Path) -> None:
+    soundfile.write(prompt := tmp_path / "tone.wav", tone(1, 400), RATE, subtype="PCM_16")
+    words = ["--input", prompt, "-n", 2, "--seconds", 0.05]
+    assert "2 samples of 0.05 s" in call("sample", mel_run, *words, "--out", tmp_path / "a.wav").out
+    words = ["--input", prompt, prompt, "-n", 2, "--seconds", 0.05]
+    assert "2 samples of 0.10 s in all" in call("sample", mel_run, *words, "--out", tmp_path / "b.wav").out

@@ -426,3 +426,17 @@ def test_mel_is_for_recordings_only(tmp_path, source):
     path = npz(tmp_path / "a.npz", train=integers(4, (30, 1, 64)))
     with pytest.raises(ValueError, match="given mel is for recordings"):
         load("digits" if source == "digits" else path, given=GIVEN["mel"])
+
+
+@pytest.mark.parametrize("rate", [1, 10_000_000])
+def test_rates_that_are_none(tmp_path, rate):
+    several(tmp_path, 2)
+    with pytest.raises(ValueError, match=f"rate={rate}: give samples a second, from 100 to 768000"):
+        load(tmp_path, rate=rate)
+
+
+def test_a_whole_source_is_all_test_part(tmp_path):
+    written = several(tmp_path, 4)
+    data = load(tmp_path, linear=True, whole=True)
+    assert [len(data.split(name)) for name in ("train", "valid", "test")] == [0, 0, 4]
+    assert torch.equal(data.split("test").x[0], torch.from_numpy(np.concatenate(written)).int() + 32768)

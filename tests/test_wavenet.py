@@ -352,6 +352,7 @@ def test_counted_values_only():
         ({"kernel_size": 1}, "kernel_size must be an integer of at least 2, got 1"),
         ({"cycle": 0}, "cycle must be an integer of at least 1, got 0"),
         ({"skip": 0}, "skip must be an integer of at least 1, got 0"),
+        ({"layers": 40, "cycle": 40}, "cycle must be less: 40 layers with cycle=40 see 1099511627777 steps"),
         ({"layers": 2.5}, "layers must be an integer of at least 1, got 2.5"),
     ],
 )

@@ -147,11 +147,13 @@ class Run(NamedTuple):
     def data(self, source: str | None = None) -> Data:
         """Return the data that the run was trained on, or another source read with the same options.
 
+        Another source without splits is all test part.
+
         Raises:
             ValueError: another source has other shapes, levels, columns or classes than the run.
             OSError: it cannot be read.
         """
-        data = recorded_data(self.config, source)
+        data = recorded_data(self.config, source, whole=source is not None)
         return data if source is None else fitted(data, self)
 
 
@@ -183,8 +185,8 @@ def source_of(recorded: dict[str, Any]) -> str:
     return str(recorded.get("name", recorded["source"]))
 
 
-def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
-    """Return the data that a run recorded, or another source read with the same options."""
+def recorded_data(config: dict[str, Any], source: str | None = None, whole: bool = False) -> Data:
+    """Return the data that a run recorded, or another source read with the same options, and perhaps as a whole."""
     recorded = config["data"]
     options = dict(recorded["options"])
     if isinstance(options.get("size"), list):
@@ -192,7 +194,7 @@ def recorded_data(config: dict[str, Any], source: str | None = None) -> Data:
     options["binarize"] = BINARIZE[options["binarize"]] if options.get("binarize") else None
     options["given"] = GIVEN[options["given"]] if options.get("given") else None
     try:
-        data = load_data(source or recorded["source"], seed=recorded["seed"], **options)
+        data = load_data(source or recorded["source"], seed=recorded["seed"], whole=whole, **options)
     except ValueError as error:
         if source is None or "rate" not in options or load_data(source).recordings:
             raise

@@ -234,8 +234,8 @@ def sample(
     """Draw samples; of a class-conditional model a row for each class, or of one class.
 
     Of a model that is given pictures (train --given) a row for each: what was given, samples, the original if known.
-    Sound is written while it is made, several as OUT-1.wav and so on, and stays when Ctrl-C ends it; of a model that is
-    given spectrograms it is as long as the recordings that they are of.
+    Sound is written to a .wav while it is made, several as OUT-1.wav and so on, and stays when Ctrl-C ends it; other
+    files are written at the end. Of a model that is given spectrograms it is as long as their recordings.
     """
     from ancestral.cli.sounds import check_no_sound, sample_sound
     from ancestral.report.draws import check_out, drawn, labels_for, save_draws
@@ -325,7 +325,7 @@ def complete(
 
 @command
 def verify(run: RunFolder, device: Device = "auto") -> Answer:
-    """Prove what a model promises: no leak, sums to one, walk = parallel; show what a pixel sees."""
+    """Prove what a model promises: no leak, sums to one, walk = parallel; show what a pixel, or a sample, sees."""
     from ancestral.report.verify import verified, write_verdict
     from ancestral.runs import open_run
 

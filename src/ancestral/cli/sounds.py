@@ -47,6 +47,7 @@ def sample_sound(
 ) -> Answer:
     """Make sounds of a run of recordings: of classes, of the features of recordings, or of nothing."""
     check_sound(out, seconds, sound_of(run).rate)
+    check_inputs_stay(out, files)
     if run.given is not None:
         takes = given_recordings(run, files, n or max(1, len(files)), seconds, seed)
     else:
@@ -73,8 +74,16 @@ def complete_sound(
     wrong = f"--known {known}" if known is not None else f"--proposals {proposals}" if proposals > 1 else None
     if wrong:
         raise ValueError(f"{wrong}: it is for pictures, a recording is known up to its end; leave it out")
+    check_inputs_stay(out, [file] if file else [])
     take = continuing(run, file, n or 1, seconds, context, seed)
     return made(run, [take], out, {"seed": seed}, compiled, continued=True)
+
+
+def check_inputs_stay(out: Path, files: Sequence[Path]) -> None:
+    """Raise ValueError where what is written would take the place of what is read."""
+    for file in files:
+        if file.resolve() == out.resolve():
+            raise ValueError(f"--out {out} is the --input: it would be lost; give another file")
 
 
 def made(
@@ -98,6 +107,7 @@ def made(
         "rate": rate,
         **({"prompt_seconds": prompt} if continued else {}),
         "seconds": pace.made / rate,
+        "in_turn": len(takes),
         "elapsed": pace.elapsed,
         "samples_per_second": pace.values_per_second,
         "real_time_factor": pace.factor,
@@ -113,7 +123,8 @@ def what_is(result: dict[str, Any]) -> str:
     """Return what was made: `3 continuations of 0.50 s, after 0.25 s, class 7,`."""
     noun = "sample" if "prompt_seconds" not in result else "continuation"
     classes = tuple(dict.fromkeys(result["labels"] or ()))
-    words = [f"{counted(result['n'], noun)} of {result['seconds']:.2f} s"]
+    one_by_one = " in all" if result["in_turn"] > 1 else ""
+    words = [f"{counted(result['n'], noun)} of {result['seconds']:.2f} s{one_by_one}"]
     words += [f"after {result['prompt_seconds']:.2f} s"] if noun == "continuation" else []
     words += [f"{'class' if len(classes) == 1 else 'classes'} {listed(classes)}"] if classes else []
     return ", ".join(words) + ("," if len(words) > 1 else "")

@@ -222,7 +222,7 @@ def write_sounds(
         blocks: makes a take.
 
     Returns:
-        The paths, and whether all was made: Ctrl-C ends a .wav where it is.
+        The paths, and whether all was made: Ctrl-C ends a .wav where it is, and leaves nothing of other files.
 
     Raises:
         OSError: a file cannot be written.

@@ -39,6 +39,8 @@ SOURCES: tuple[tuple[str, str], ...] = (
 
 KINDS = {"pictures": pictures.SUFFIXES, "recordings": audio.SUFFIXES}  # of files of a folder
 
+SLOWEST, FASTEST = 100, 768_000  # samples a second
+
 BUILT_IN: dict[str, Callable[[Size | None], Found]] = {
     "digits": lambda size: resized(digits(), size),
     "photos": lambda size: photos(size or 32),
@@ -57,6 +59,7 @@ def load(
     window: int | None = None,
     skip_bad: bool = False,
     given: Given | None = None,
+    whole: bool = False,
     seed: int = 0,
 ) -> Data:
     """Read a source into three splits.
@@ -77,6 +80,7 @@ def load(
         window: of recordings: samples of an example, 4096 by default, rounded up to whole frames of what is `given`.
         skip_bad: goes on without pictures or recordings that cannot be read.
         given: a value of `GIVEN`: what a model is given of each picture or recording, instead of its label.
+        whole: makes a source without splits (but for a table) all test part, instead of drawing the splits from it.
         seed: of the splits that have to be made, of binarization and of the noise.
 
     Raises:
@@ -95,7 +99,11 @@ def load(
         raise ValueError(f"{source} is a table: size, bits, binarize, dequantize are for pictures: leave them out")
     checked_count("rate", rate)
     checked_count("window", window)
+    if rate is not None and not SLOWEST <= rate <= FASTEST:
+        raise ValueError(f"rate={rate}: give samples a second, from {SLOWEST} to {FASTEST}")
     found = _read(source, size, skip_bad, seed, rate)
+    if whole and list(found.parts) == ["train"]:
+        found = replace(found, parts={"test": found.parts["train"]})
     options = {
         "size": list(size) if isinstance(size, tuple) else size,
         "bits": bits,

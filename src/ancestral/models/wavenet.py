@@ -27,6 +27,7 @@ from ancestral.stream import stream
 from ancestral.walk import Walk, sequence_forward, sequence_walk
 
 INITIAL = 1024  # steps of each sequence that the output layer is initialised by
+MOST_REACH = 2**20  # steps: a minute at 16 kHz, of which each layer remembers its share
 BLOCK = 8  # steps of a compiled block: dispatch no longer counts, and compiling takes less than a minute
 
 
@@ -76,6 +77,8 @@ class WaveNet(Model):
         skip = channels if skip is None else skip
         dilations = [2 ** (layer % cycle) for layer in range(layers)]
         self.reach = kernel_size + (kernel_size - 1) * sum(dilations)
+        if self.reach > MOST_REACH:
+            raise ValueError(f"cycle must be less: {layers} layers with cycle={cycle} see {self.reach} steps")
         self.first = CausalConv1d(self.shape[0] + 1, channels, kernel_size)
         self.stack = DilatedStack(channels, skip, dilations, kernel_size, features_of(self.conditioner))
         self.hidden = CausalConv1d(skip, skip)

@@ -116,7 +116,7 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
     noun = evaluation.get("noun", "examples")  # which older evaluations do not say
     of = f"{how_many} {noun} of the {evaluation['split']} part of {evaluation['source']}"
     if (rate := evaluation.get("rate")) is not None:
-        of += f", {evaluation['values'] / rate:,.0f} s at {rate} Hz"
+        of += f", {lasting(evaluation['values'] / rate)} at {rate} Hz"
     return f"{of}, {kind}"
 
 
@@ -173,7 +173,8 @@ def model_line(name: str, model: Model) -> str:
     """Return a model in one line: its parameters and the arguments that make it this model."""
     count = sum(p.numel() for p in model.parameters())
     arguments = {k: v for k, v in model.arguments.items() if k != "shape" and v is not None}
-    return f"{name}: {count:,} parameters; {', '.join(f'{k}={shown(v)}' for k, v in arguments.items())}"
+    sees = f"; a step sees the {model.reach:,} before it" if model.reach else ""
+    return f"{name}: {count:,} parameters; {', '.join(f'{k}={shown(v)}' for k, v in arguments.items())}{sees}"
 
 
 def about(kind: type[Model]) -> str:
