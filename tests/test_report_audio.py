@@ -191,7 +191,7 @@ def test_figures_of_extreme_sound() -> None:
     assert loudest == pytest.approx(RATE / 4, abs=40)
     assert power.max() == 0
     for samples in (np.zeros(500, np.int16), np.array([-(2**15)], np.int16)):
-        for fig in (sound_picture(samples, RATE), wave_picture(samples, RATE, len(samples) // 2)):
+        for fig in (sound_picture(samples, RATE), wave_picture(samples, RATE, len(samples) // 2, 1)):
             assert svg_of(fig, "x").startswith("<svg")
 
 

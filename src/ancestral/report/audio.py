@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.data import Audio, Data, Recordings
+from ancestral.data import Audio, Data, Mel, Recordings
 from ancestral.report.draws import labels_for
 from ancestral.report.figures import bits_picture, sound_picture, svg_of, wave_picture
 from ancestral.report.page import columns, paragraph, picture, player, section, table
@@ -55,7 +55,11 @@ class Sounds(NamedTuple):
 
     def told(self, i: int, n: int = 1) -> Tensor | None:
         """Return the context of one, n times."""
-        return None if self.context is None else self.context[i : i + 1].expand(n, *self.context.shape[1:])
+        if self.context is None:
+            return None
+        own = self.context[i : i + 1]
+        own = own if own.dim() == 1 else own[:, :, : -(-self.lengths[i] // Mel.factor)]
+        return own.expand(n, *own.shape[1:])
 
 
 def reach_line(run: Run) -> str:
@@ -122,9 +126,10 @@ def continuations(run: Run, data: Data | None) -> str:
         made = torch.cat([past, within(blocks, budget)], 2)
         early = early or made.shape[2] < length
         takes = [(whole, f"a test recording{sounds.names[i]}"), *((take, "continued by the model") for take in made)]
-        for j, (take, caption) in enumerate(takes):
-            sound = samples_of(run, take)
-            drawing = svg_of(wave_picture(sound, audio_of(run).rate, known), f"continued {i} {j}")
+        drawn = [samples_of(run, take) for take, _ in takes]
+        loudest = max(np.abs(sound.astype(int)).max() / 2**15 for sound in drawn) or 1.0
+        for j, ((take, caption), sound) in enumerate(zip(takes, drawn, strict=True)):
+            drawing = svg_of(wave_picture(sound, audio_of(run).rate, known, loudest), f"continued {i} {j}")
             parts.append(player(audio_of(run).wav(take), drawing, caption, "waveform, the end of the prompt marked"))
     note = "What is grey was given, the first half of a test recording. The model goes on where the line is"
     return section("Continuations", paragraph(note + stopped(early, budget), soft=True), columns(parts))

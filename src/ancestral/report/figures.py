@@ -165,10 +165,11 @@ def sound_picture(samples: NDArray[Any], rate: int) -> "Figure":
 
 
 @styled
-def wave_picture(samples: NDArray[Any], rate: int, known: int) -> "Figure":
-    """Draw the waveform of 16-bit samples (T,), of which the first `known` are a prompt."""
+def wave_picture(samples: NDArray[Any], rate: int, known: int, loudest: float) -> "Figure":
+    """Draw the waveform of 16-bit samples (T,) up to `loudest` of full scale; the first `known` are a prompt."""
     fig, (ax,) = figure(4.4, 1.5)
     waveform(ax, samples, rate, known)
+    ax.set_ylim(-1.05 * loudest, 1.05 * loudest)  # the same for all that go on from one prompt
     ax.axvline(known / rate, color=RED, linestyle="--", linewidth=1)
     ax.set_xlabel("seconds")
     return fig
