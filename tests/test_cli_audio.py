@@ -269,6 +269,15 @@ def test_a_sound_can_be_heard_while_it_grows(run: Path, tmp_path: Path, monkeypa
     assert [len(sound(path)[0]) for path in paths] == [40, 40]
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Ctrl-C is heard, even where a shell that started this in the background had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_control_c_keeps_what_there_is(call: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = WaveNet.stream
 
