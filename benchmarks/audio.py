@@ -13,7 +13,6 @@ import argparse
 import functools
 import io
 import lzma
-import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -217,7 +216,7 @@ def put(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]
 def told(row: dict[str, Any]) -> str:
     """Return a row in words."""
     if "run" in row:
-        return f"{row['run']}: {row['bits_per_sample']:.3f} ± {row['bits_per_sample_se'] or math.nan:.3f} bits/sample"
+        return f"{row['run']}: {row['bits_per_sample']:.3f} bits/sample"
     rates = ", ".join(f"{way} {rate:,.0f}" for way, rate in row["samples_per_second"].items())
     return f"{row['network']}, batch {row['batch']}: samples/s {rates}"
 

@@ -17,8 +17,8 @@ what one sequence of the batch makes of real time (above 1 it is faster than it 
 `model.stream(n)`; *compiled* is `model.stream(n, compiled=True)`, a block of 8 steps with its draws as one graph, after
 the seconds that compiling took once. The *naive* sampler runs the parallel pass over the receptive field for every
 sample. All three were timed in turn in one run. The limits are what this machine's matrix rate allows for the
-multiply-adds of a step, and its memory rate if all weights were read from memory in every step; at batch 1 neither
-binds, but the dependence of every operator on the one before it.
+multiply-adds of a step, and its memory rate if all weights were read from memory in every step (a cache may be
+faster). At batch 1 a step is a chain of small operators, each of which waits for the one before.
 """
 
 LIKELY = """## How likely recordings are
