@@ -302,9 +302,9 @@ from ancestral.likelihoods import Bernoulli
 torch.set_num_threads(1)
 model = WaveNet(shape=(1, 64), likelihood=Bernoulli(), channels=2, layers=2, cycle=2)
 process, seen, made = psutil.Process(), [], 0
-for block in model.stream(1, block=64, compiled=True):
+for block in model.stream(1, block=32, compiled=True):
     made += block.shape[2]
-    if made % (8000 * 64) == 0:
+    if made % (8000 * 64) == 0:  # every 64 seconds of sound
         seen.append(process.memory_info().rss)
     if made >= 3600 * 8000:
         break
