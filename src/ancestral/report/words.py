@@ -116,7 +116,8 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
     noun = evaluation.get("noun", "examples")  # which older evaluations do not say
     of = f"{how_many} {noun} of the {evaluation['split']} part of {evaluation['source']}"
     if (rate := evaluation.get("rate")) is not None:
-        of += f", {lasting(evaluation['values'] / rate)} at {rate} Hz"
+        seconds = evaluation["values"] / rate
+        of += f", {seconds:,.{0 if seconds >= 10 else 1}f} s at {rate} Hz"
     return f"{of}, {kind}"
 
 
