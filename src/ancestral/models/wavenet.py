@@ -97,8 +97,8 @@ class WaveNet(Model):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Begin with inputs of mean zero and scale one, and near the best law that knows nothing of the past.
 
-        The paper says nothing of its initialisation. At 16 bits it matters: speech fills a twentieth of the range, and
-        a step later it is known to a thousandth. A model that was trained is left alone.
+        The paper says nothing of its initialisation. At 16 bits it matters: a soft sound fills a small part of the
+        range, and its scale would take thousands of steps to find. A model that was trained is left alone.
         """
         check_sequence(self.check(x), self.shape[0])
         if bool(self.out.bias.any()):
