@@ -98,7 +98,7 @@ class WaveNet(Model):
         """Begin with inputs of mean zero and scale one, and near the best law that knows nothing of the past.
 
         The paper says nothing of its initialisation. At 16 bits it matters: a soft sound fills a small part of the
-        range, and its scale would take thousands of steps to find. A model that was trained is left alone.
+        range, and its scale takes long to find. A model that was trained is left alone.
         """
         check_sequence(self.check(x), self.shape[0])
         if bool(self.out.bias.any()):
