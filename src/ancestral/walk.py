@@ -234,7 +234,7 @@ class SequenceNetwork(Protocol):
 def sequence_forward(net: SequenceNetwork, x: Tensor, features: Tensor | None, cursor: Cursor | None = None) -> Tensor:
     """The parallel pass of a network over time: scaled x (B, C, T) to parameters (B, P, T).
 
-    Strict causality exists here and in `before` of a step, and nowhere else: the input is shifted by one step.
+    Strict causality exists here and in `known_before`, and nowhere else: the input is shifted by one step.
     """
     return net.steps(shift_right(with_ones(x)), features, cursor)
 

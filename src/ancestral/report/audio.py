@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ancestral.data import Audio, Data, Mel, Recordings
-from ancestral.report.draws import labels_for
+from ancestral.report.draws import in_turn, labels_for
 from ancestral.report.figures import bits_picture, sound_picture, svg_of, wave_picture
 from ancestral.report.page import columns, paragraph, picture, player, section, table
 from ancestral.report.speed import rate, seconds, speeds_of
@@ -243,13 +243,6 @@ def beginnings(run: Run, data: Data, n: int, lasts: float) -> Sounds | None:
     ]
     told = run.told(context) if run.model.conditioner is not None else None
     return Sounds(x, counted[:, 0].sum(1).tolist(), told, names)
-
-
-def in_turn(order: Tensor, labels: Tensor) -> Tensor:
-    """Return the same indices, of every label in turn: labels (N,) of everything that `order` is of."""
-    mine = labels[order]
-    earlier = (mine[:, None] == mine).tril(-1).sum(1)  # of the same label
-    return order[(earlier * (mine.max() + 1) + mine).argsort()]
 
 
 def streamed(run: Run, n: int, context: Tensor | None, steps: int, past: Tensor | None = None) -> Iterable[Tensor]:

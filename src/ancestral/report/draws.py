@@ -13,7 +13,17 @@ from ancestral.report.known import picture_of
 from ancestral.report.pictures import in_rows, save_png
 from ancestral.runs import Run, listed
 
-__all__ = ["check_out", "check_picture", "completed", "drawn", "labels_for", "originals", "save_draws", "varied"]
+__all__ = [
+    "check_out",
+    "check_picture",
+    "completed",
+    "drawn",
+    "in_turn",
+    "labels_for",
+    "originals",
+    "save_draws",
+    "varied",
+]
 
 AT_ONCE = 512  # examples
 MAPPED = 2**16  # pixels at once, where each layer of a model adds a map
@@ -113,11 +123,14 @@ def varied(data: Data, n: int) -> tuple[Tensor, Tensor | None]:
         raise ValueError(f"{data.name} has no test part to take pictures from: give one with --input IMAGE")
     if labels is None:
         return data.batch("test", data.limited("test", n))
-    index = data.limited("test", CHOSEN_FROM)
-    mine = labels[index]
-    earlier = (mine[:, None] == mine).tril(-1).sum(1)  # examples of the same class
-    in_turn = (earlier * (mine.max() + 1) + mine).argsort()
-    return data.batch("test", index[in_turn[:n]])
+    return data.batch("test", in_turn(data.limited("test", CHOSEN_FROM), labels)[:n])
+
+
+def in_turn(order: Tensor, labels: Tensor) -> Tensor:
+    """Return the same indices, of every label in turn: labels (N,) of everything that `order` is of."""
+    mine = labels[order]
+    earlier = (mine[:, None] == mine).tril(-1).sum(1)  # of the same label
+    return order[(earlier * (mine.max() + 1) + mine).argsort()]
 
 
 def completed(
