@@ -19,7 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 GROUPS = (
     ("recorded", "files", "machine"),
     ("causal", "conditioning", "distributions", "likelihoods", "data"),
-    ("model", "walk", "stream", "capture"),
+    ("model", "walk", "stream", "capture", "latents"),
     ("models",),
     ("codec", "evaluation", "anomaly"),
     ("objectives", "training", "checkpoint", "runs", "report", "testing"),

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
-from ancestral import __version__, conditioning, likelihoods
+from ancestral import __version__, conditioning, latents, likelihoods
 from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.models import MODELS
@@ -39,6 +39,11 @@ BUILDABLE: tuple[type[Any], ...] = (
     conditioning.Vector,
     conditioning.Map,
     conditioning.Frames,
+    latents.Dense,
+    latents.MeanField,
+    latents.BottomUp,
+    latents.Ladder,
+    latents.TopDown,
 )
 CLASSES = {cls.__name__: cls for cls in BUILDABLE}
 

@@ -21,11 +21,15 @@ RADIX = 16  # of the digits of a level, which a draw finds one after another: fe
 
 
 class Distribution(ABC):
-    """p of one factor, for a batch: parameters and values have shape (B,)."""
+    """p of one factor, for a batch: parameters and values have shape (B,), or (B, *shape) where it is of whole maps."""
 
     @abstractmethod
     def log_prob(self, v: Tensor) -> Tensor:
         """Return log p(v) in nats (a log-density where the values are continuous), (B,)."""
+
+    def log_probs(self, v: Tensor) -> Tensor:
+        """Return log p of each value given those before it, where a factor is of several at once: like v."""
+        return self.log_prob(v)
 
     @abstractmethod
     def log_pmf(self) -> Tensor:
@@ -152,6 +156,73 @@ class ContinuousMixture(Distribution):
         if temperature != 1:
             raise ValueError(f"temperature must be 1 for a continuous likelihood, got {temperature}")
         return self
+
+
+class Gaussian(Distribution):
+    """A diagonal Gaussian over whole maps: mean and log_std (B, *shape). A draw has gradients in both."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self.mean, self.log_std = mean, log_std
+
+    def log_prob(self, v: Tensor) -> Tensor:
+        return self.log_probs(v).flatten(1).sum(1)
+
+    def log_probs(self, v: Tensor) -> Tensor:
+        return location_scale(GAUSSIAN, v, self.mean, self.log_std)
+
+    def log_pmf(self) -> Tensor:
+        raise ValueError("a continuous distribution has no log_pmf; use log_prob")
+
+    def cdf(self, v: Tensor) -> Tensor:
+        return torch.special.ndtr((v - self.mean) * torch.exp(-self.log_std))
+
+    def draw(self, u: Tensor) -> Tensor:
+        at_scale_one = torch.special.ndtri(u.double().clamp(1e-12, 1 - 1e-12)).to(self.mean.dtype)
+        return torch.addcmul(self.mean, at_scale_one, torch.exp(self.log_std))
+
+    def tempered(self, temperature: float) -> "Gaussian":
+        """Return the density to the power 1 / T, renormalised: the standard deviation times the root of T."""
+        if temperature == 1:
+            return self
+        if not temperature >= 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        return Gaussian(self.mean, self.log_std + math.log(max(temperature, 1e-30)) / 2)
+
+    def kl(self, other: "Gaussian") -> Tensor:
+        """Return KL(self || other) of each variable in nats, like the mean."""
+        log_ratio = self.log_std - other.log_std
+        gap = (self.mean - other.mean) * torch.exp(-other.log_std)
+        return (torch.expm1(2 * log_ratio) + gap.square()) / 2 - log_ratio
+
+
+class Independent(Distribution):
+    """Many positions of each example as one factor, independent of each other.
+
+    Args:
+        base: of all positions of all examples in a row, (B * positions,).
+        shape: of the positions of one example.
+    """
+
+    def __init__(self, base: Distribution, shape: tuple[int, ...]) -> None:
+        self.base, self.shape = base, shape
+
+    def log_prob(self, v: Tensor) -> Tensor:
+        return self.log_probs(v).flatten(1).sum(1)
+
+    def log_probs(self, v: Tensor) -> Tensor:
+        return self.base.log_prob(v.flatten()).view(-1, *self.shape)
+
+    def log_pmf(self) -> Tensor:
+        return self.base.log_pmf().unflatten(0, (-1, *self.shape))
+
+    def cdf(self, v: Tensor) -> Tensor:
+        return self.base.cdf(v.flatten()).view(v.shape)
+
+    def draw(self, u: Tensor) -> Tensor:
+        return self.base.draw(u.flatten()).view(-1, *self.shape)
+
+    def tempered(self, temperature: float) -> "Independent":
+        return Independent(self.base.tempered(temperature), self.shape)
 
 
 def columns(v: Tensor) -> Tensor:

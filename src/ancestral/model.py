@@ -36,9 +36,13 @@ class Model(Recorded, nn.Module, ABC):
     exact = True
     reach: int = 0
 
-    @abstractmethod
     def log_probs(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return log p of each value given those before it, (B, *shape) nats; the sum is `log_prob`."""
+        """Return log p of each value given those before it, (B, *shape) nats; the sum is `log_prob`.
+
+        Raises:
+            ValueError: the model has latent variables, which tie all values together.
+        """
+        raise ValueError(f"{type(self).__name__} has latent variables: log_prob bounds all values together, none alone")
 
     @abstractmethod
     def walk(
@@ -227,7 +231,7 @@ def chosen(source: Complete, out: Tensor, generator: torch.Generator | None) -> 
     """Return one of the proposals (B, N, *shape) of each example, and log what it takes into account."""
     late, several = bool(source.late.any()), out.shape[1] > 1
     if late and several:
-        return resampled_by(source, out, generator)
+        return resampled_by(source.log_late.view(out.shape[:2]), out, generator)
     if late:
         log.warning(
             "complete: known values that come after unknown ones in the order of the model were kept but not taken "
@@ -238,9 +242,11 @@ def chosen(source: Complete, out: Tensor, generator: torch.Generator | None) -> 
     return out[:, 0]
 
 
-def resampled_by(source: Complete, out: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Choose one of the proposals (B, N, *shape) of each example by the weights of the source, and log how good."""
-    weights = source.log_late.view(out.shape[:2]).softmax(1)
+def resampled_by(log_weights: Tensor, out: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Choose one of the proposals (B, N, *shape) of each example by log-weights (B, N), and log how good they are."""
+    if out.shape[1] == 1:
+        return out[:, 0]
+    weights = log_weights.softmax(1)
     effective = 1 / weights.square().sum(1)
     log.info("complete: effective sample size %.1f of %d proposals (mean)", effective.mean(), out.shape[1])
     device = generator.device if generator is not None else weights.device

@@ -1,11 +1,11 @@
 """The walk: visit the factors of p(x) in order, be told the value of each, go on.
 
 `drive` is the whole engine. A *walk* is a generator that yields `Factor`s and returns x; a *source* says the value of
-a factor: a draw (`Sample`), what is known (`Complete`), what was observed (`Observe`). A source reads `factor.at` and
-`factor.p`, never the model.
+a factor: a draw (`Sample`), what is known (`Complete`), what was observed (`Observe`), a latent inferred from x
+(`Infer`). A source reads `factor.at`, `factor.p` and `factor.q`, never the model.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ancestral.causal import Cursor
 from ancestral.causal.cursor import by_column
-from ancestral.distributions import Distribution
+from ancestral.distributions import Distribution, Gaussian, Independent
 from ancestral.likelihoods import Channels, Likelihood
 
 
@@ -36,6 +36,48 @@ Source = Callable[[Factor], Tensor]
 Condition = Any  # Tensor | None, or a tuple of tensors: what a network makes of a context
 
 
+class Joint(NamedTuple):
+    """Values of x and of the latents of a model, or uniforms for all of them.
+
+    Attributes:
+        x: (B, *shape).
+        z: of the latents z_1, z_2, ..., each (B, *shape of that level).
+    """
+
+    x: Tensor
+    z: tuple[Tensor, ...] = ()
+
+    def at(self, at: tuple[Any, ...]) -> Tensor:
+        """Return what is at the place of a factor."""
+        return self.z[at[1] - 1] if is_latent(at) else self.x[:, *at]
+
+
+def is_latent(at: tuple[Any, ...]) -> bool:
+    """Return whether a factor at this place is a latent's."""
+    return bool(at) and at[0] == "z"
+
+
+class Joint(NamedTuple):
+    """Values of x and of a model's latents, or uniforms for all of them.
+
+    Attributes:
+        x: (B, *shape).
+        z: z_1, z_2, ..., each (B, *shape of that level).
+    """
+
+    x: Tensor
+    z: tuple[Tensor, ...] = ()
+
+    def at(self, at: tuple[Any, ...]) -> Tensor:
+        """Return what is at the place of a factor."""
+        return self.z[at[1] - 1] if is_latent(at) else self.x[:, *at]
+
+
+def is_latent(at: tuple[Any, ...]) -> bool:
+    """Return whether a factor at this place is a latent."""
+    return bool(at) and isinstance(at[0], str)
+
+
 def drive(walk: Walk, source: Source) -> Tensor:
     """Send the source's value of each factor back into the walk until it returns x."""
     try:
@@ -50,15 +92,91 @@ class Sample:
     """Draws, by the inverse cdf of given uniforms: the same noise gives the same sample.
 
     Args:
-        noise: uniforms in [0, 1), one for each value, (B, *shape).
+        noise: uniforms in [0, 1), one for each value, (B, *shape); those of latents too where there are any.
         temperature: the pmf to the power 1 / T; 0 takes the mode.
     """
 
-    def __init__(self, noise: Tensor, temperature: float = 1.0) -> None:
-        self.noise, self.temperature = noise, temperature
+    def __init__(self, noise: Tensor | Joint, temperature: float = 1.0) -> None:
+        self.noise, self.temperature = noise if isinstance(noise, Joint) else Joint(noise), temperature
 
     def __call__(self, factor: Factor) -> Tensor:
-        return distribution(factor).tempered(self.temperature).draw(self.noise[:, *factor.at])
+        return distribution(factor).tempered(self.temperature).draw(self.noise.at(factor.at))
+
+
+class Fixed:
+    """Given latents by level, and another source for everything else."""
+
+    def __init__(self, z: Mapping[int, Tensor], otherwise: Source) -> None:
+        self.z, self.otherwise = z, otherwise
+
+    def __call__(self, factor: Factor) -> Tensor:
+        given = is_latent(factor.at) and factor.at[1] in self.z
+        return self.z[factor.at[1]] if given else self.otherwise(factor)
+
+
+class Infer:
+    """Latents drawn from their posteriors, in a walk that was given x; and x itself, where the walk comes to it.
+
+    A posterior may come before its prior (a bottom-up walk visits every latent twice): the second visit is answered
+    from memory.
+
+    Args:
+        x: (B, *shape).
+        noise: uniforms of the draws; fresh ones by default.
+        z: latents by level that are given, not drawn.
+
+    Attributes:
+        z: the latents by level, from 1.
+        q: their posteriors.
+        p: their priors.
+        kl: KL(q || p) of each level, (B,) nats: in closed form where q and p depend on the same things, and at the
+            top; elsewhere log q - log p of what was drawn.
+        log_px: log p of each factor of x, (B,) nats each.
+    """
+
+    def __init__(self, x: Tensor, noise: Joint | None = None, z: Mapping[int, Tensor] | None = None) -> None:
+        self.x, self.noise = x, noise
+        self.z: dict[int, Tensor] = dict(z or {})
+        self.q: dict[int, Distribution] = {}
+        self.p: dict[int, Distribution] = {}
+        self.kl: dict[int, Tensor] = {}
+        self.log_px: list[Tensor] = []
+
+    def __call__(self, factor: Factor) -> Tensor:
+        if not is_latent(factor.at):
+            value = self.x[:, *factor.at]
+            self.log_px.append(distribution(factor).log_prob(value))
+            return value
+        level = factor.at[1]
+        if factor.q is not None:
+            self.q[level] = factor.q
+            if level not in self.z:
+                self.z[level] = factor.q.draw(self.uniforms(factor))
+        if factor.p is not None:
+            together = factor.q is not None or not self.p  # what is visited first from above has no parents
+            self.kl[level] = divergence(self.q[level], factor.p, self.z[level], together)
+            self.p[level] = factor.p
+        return self.z[level]
+
+    def uniforms(self, factor: Factor) -> Tensor:
+        """Return what a draw of the posterior is made of."""
+        if self.noise is not None:
+            return self.noise.at(factor.at)
+        assert isinstance(factor.q, Gaussian), "give noise: only of a Gaussian the shape is known"
+        return torch.rand_like(factor.q.mean, dtype=torch.float64)
+
+    def log_weight(self, log_px: Tensor) -> Tensor:
+        """Return log p(x, z) - log q(z|x) of what was drawn, (B,) nats, given log p(x|z)."""
+        for level, z in self.z.items():
+            log_px = log_px + self.p[level].log_prob(z) - self.q[level].log_prob(z)
+        return log_px
+
+
+def divergence(q: Distribution, p: Distribution, z: Tensor, closed: bool) -> Tensor:
+    """Return KL(q || p), (B,) nats, in closed form where there is one and it is wanted, else as a draw z of q has it."""
+    if closed and isinstance(q, Gaussian) and isinstance(p, Gaussian):
+        return q.kl(p).flatten(1).sum(1)
+    return q.log_prob(z) - p.log_prob(z)
 
 
 class Observe:
@@ -83,7 +201,7 @@ class Observe:
 
 
 class Complete:
-    """The known value where there is one, else that of another source.
+    """The known value where there is one, else that of another source, which latents come from too.
 
     Attributes:
         log_late: log-likelihood of the known values that were visited after an unknown one, (B,): what a draw in this
@@ -98,13 +216,21 @@ class Complete:
         self.late = torch.zeros(len(x), dtype=torch.long, device=x.device)
 
     def __call__(self, factor: Factor) -> Tensor:
+        if is_latent(factor.at):
+            self.drawn = torch.ones_like(self.drawn)
+            return self.otherwise(factor)
         known, value = self.known[:, *factor.at], self.x[:, *factor.at]
-        late = known & self.drawn
+        late = known & self.drawn.view(-1, *(1,) * (known.dim() - 1))
         if bool(late.any()):
-            self.late += late
-            self.log_late += torch.where(late, distribution(factor).log_prob(value).double(), 0)
-        self.drawn = self.drawn | ~known
+            self.late += summed(late)
+            self.log_late += summed(torch.where(late, distribution(factor).log_probs(value).double(), 0))
+        self.drawn = self.drawn | ~known.view(len(known), -1).all(1)
         return value if bool(known.all()) else torch.where(known, value, self.otherwise(factor).to(value.dtype))
+
+
+def summed(values: Tensor) -> Tensor:
+    """Return the sum over everything but the batch, (B, ...) to (B,)."""
+    return values.view(len(values), -1).sum(1)
 
 
 def distribution(factor: Factor) -> Distribution:
@@ -213,6 +339,30 @@ def factors(heads: Channels, places: Iterable[tuple[int, ...]]) -> Walk:
             p = heads.send((yield Factor(p, at)))
     except StopIteration as end:
         return end.value
+    raise AssertionError("a position has more channels than places")
+
+
+def map_factors(likelihood: Likelihood, params: Tensor, shape: tuple[int, ...]) -> Walk:
+    """Walk over x when all its positions are independent given the latents: one factor for each channel.
+
+    Args:
+        likelihood: of a position.
+        params: its parameters (B, P, *positions).
+        shape: of an example: (C, *positions), or (D,), which is a single channel at ().
+
+    Returns:
+        x (B, *shape).
+    """
+    channels, positions = (1 if len(shape) == 1 else shape[0]), tuple(params.shape[2:])
+    heads = likelihood.walk(params.flatten(2).transpose(1, 2).flatten(0, 1), channels)
+    p = next(heads)
+    try:
+        for at in [()] if len(shape) == 1 else [(c,) for c in range(channels)]:
+            value = yield Factor(Independent(p, positions), at)
+            p = heads.send(value.flatten())
+    except StopIteration as end:
+        flat: Tensor = end.value
+        return flat.view(-1, *positions, channels).movedim(-1, 1).reshape(-1, *shape)
     raise AssertionError("a position has more channels than places")
 
 

@@ -26,7 +26,7 @@ from ancestral.likelihoods import (
     LogisticMixture,
 )
 from ancestral.model import Model
-from ancestral.models import MADE, MODELS, WaveNet
+from ancestral.models import MADE, MODELS, HierarchicalVAE, WaveNet
 from ancestral.report.words import size_of
 from ancestral.runs import recorded_data, registered, run_config, source_of
 from ancestral.training.resuming import fingerprint
@@ -155,7 +155,7 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
 def check_suits(kind: type[Model], name: str, data: Data) -> None:
     """Raise ValueError where a model is not for examples like those of the data; say which would do."""
     sides = len(data.shape)
-    takes = [1, 2, 3] if issubclass(kind, MADE) else [2] if issubclass(kind, WaveNet) else [3]
+    takes = [1, 2, 3] if issubclass(kind, MADE | HierarchicalVAE) else [2] if issubclass(kind, WaveNet) else [3]
     if sides in takes and not (data.recordings and kind is not WaveNet):
         return
     what = "recordings" if data.recordings else f"examples {size_of(data.shape)}"

@@ -2,6 +2,7 @@
 
 from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
+from ancestral.models.hierarchical_vae import HierarchicalVAE
 from ancestral.models.made import MADE
 from ancestral.models.multiscale import MultiScalePixelRNN
 from ancestral.models.pixelcnn import PixelCNN
@@ -15,6 +16,7 @@ __all__ = [
     "MODELS",
     "DiagonalBiLSTM",
     "GatedPixelCNN",
+    "HierarchicalVAE",
     "MultiScalePixelRNN",
     "PixelCNN",
     "PixelCNNpp",
@@ -33,4 +35,5 @@ MODELS: dict[str, type[Model]] = {
     "pixelcnn++": PixelCNNpp,
     "pixelsnail": PixelSNAIL,
     "wavenet": WaveNet,
+    "hierarchical-vae": HierarchicalVAE,
 }

@@ -1,0 +1,128 @@
+"""Fully connected layers between x and a hierarchy of latents, as in 1509.00519 and 1602.02282."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ancestral.latents.posteriors import Posterior
+from ancestral.likelihoods import check_count
+
+__all__ = ["Dense"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Layers between x and z_1, and between every two latents, in both directions.
+
+    Attributes:
+        hidden: their width at each level, the one beside x first.
+        layers: how many in a row; none makes every connection linear.
+        rectified: leaky rectifiers (1602.02282) instead of tanh (1509.00519).
+        batch_norm: by batches in training, by running means in evaluation, where examples stay independent.
+    """
+
+    hidden: tuple[int, ...] = (200, 100)
+    layers: int = 2
+    rectified: bool = False
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for width in self.hidden:
+            check_count("hidden", width, 1)
+        check_count("layers", self.layers, 0)
+
+    def build(
+        self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: Posterior, told: int, outputs: int
+    ) -> "DenseNetwork":
+        """Return the layers.
+
+        Args:
+            shape: of x, which is flattened.
+            latents: variables of each level.
+            posterior: says what a level is inferred from.
+            told: features of a context.
+            outputs: of each position of x: parameters of a likelihood, or features for a decoder.
+
+        Raises:
+            ValueError: there is not one width for each level.
+        """
+        if len(self.hidden) != len(latents):
+            raise ValueError(f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}")
+        return DenseNetwork(self, shape, latents, posterior, told, outputs)
+
+    def between(self, inputs: int, width: int) -> tuple[nn.Sequential, int]:
+        """Return the layers between two levels, and how many features they give."""
+        sizes, parts = [inputs, *[width] * self.layers], []
+        for into, out in pairwise(sizes):
+            parts.append(linear(into, out))
+            parts += [nn.BatchNorm1d(out)] if self.batch_norm else []
+            parts.append(nn.LeakyReLU() if self.rectified else nn.Tanh())
+        return nn.Sequential(*parts), sizes[-1]
+
+
+class DenseNetwork(nn.Module):
+    """What `Dense` builds; see `posteriors.Network`."""
+
+    def __init__(
+        self,
+        dense: Dense,
+        shape: tuple[int, ...],
+        latents: tuple[int, ...],
+        posterior: Posterior,
+        told: int,
+        outputs: int,
+    ) -> None:
+        super().__init__()
+        self.shapes = tuple((size,) for size in latents)
+        self.out_shape = (outputs, *(shape[1:] if len(shape) > 1 else shape))
+        downs, states = zip(*(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True)
+        self.downs, self.ups, self.posteriors = nn.ModuleList(downs), nn.ModuleList(), nn.ModuleList()
+        below = math.prod(shape)
+        for size, width, above in zip(latents, dense.hidden, [*states[1:], told], strict=True):
+            up, found = dense.between(below + told, width)
+            self.ups.append(up)
+            self.posteriors.append(linear(found + (above if posterior.reads_state else 0), 2 * size))
+            below = size if posterior.from_latents else found
+        self.priors = nn.ModuleList(linear(state, 2 * n) for state, n in zip(states[1:], latents[:-1], strict=True))
+        self.top_prior = linear(told, 2 * latents[-1]) if told else None
+        self.out = linear(states[0], math.prod(self.out_shape))
+
+    def up(self, level: int, below: Tensor, told: Tensor | None) -> Tensor:
+        return cast(Tensor, self.ups[level - 1](joined(below.flatten(1), told)))
+
+    def posterior(self, level: int, features: Tensor, state: Tensor | None) -> Tensor:
+        return cast(Tensor, self.posteriors[level - 1](joined(features, state)))
+
+    def top(self, batch: int, told: Tensor | None) -> Tensor | None:
+        return told
+
+    def prior(self, level: int, state: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        head = self.priors[level - 1] if level < len(self.shapes) else self.top_prior
+        return None if head is None else head(state), state
+
+    def down(self, level: int, state: Tensor | None, z: Tensor, told: Tensor | None) -> Tensor:
+        return cast(Tensor, self.downs[level - 1](joined(z, told)))
+
+    def observe(self, state: Tensor) -> Tensor:
+        return cast(Tensor, self.out(state).unflatten(1, self.out_shape))
+
+    @torch.no_grad()
+    def begin(self, outputs: Tensor) -> None:
+        self.out.bias.copy_(outputs.flatten())
+
+
+def joined(features: Tensor, more: Tensor | None) -> Tensor:
+    """Return features with more of them behind, where there are any."""
+    return features if more is None else torch.cat([features, more], 1)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a layer with the weights of Glorot & Bengio (1509.00519, section 5) and no bias at first."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
