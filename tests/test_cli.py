@@ -18,7 +18,8 @@ import torch
 
 from ancestral import checkpoint, data, testing
 from ancestral.cli.console import print_json
-from ancestral.cli.settings import build_model, default_likelihood, likelihood_of, literal
+from ancestral.cli.settings import build_model, default_likelihood, likelihood_of
+from ancestral.cli.values import literal
 from ancestral.data.restore import Arrays
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
 from ancestral.models import MADE, MODELS, GatedPixelCNN

@@ -1,20 +1,18 @@
-"""What a user writes on a command line, as arguments of a model: `layers=12`, `hidden=500,500`, `likelihood=Name(...)`.
+"""What a user writes on a command line, as a model and its data: `layers=12`, `hidden=500,500`, `likelihood=Name(...)`.
 
-A value is a literal of Python or JSON (a number, a tuple, true, false, null), or a likelihood of this library by its
-name, with such values in parentheses if need be. Nothing is ever evaluated, and levels are those of the data.
+See `values` for what a value may be. What the data says is left out: the levels of a likelihood, the shape of a model.
 """
 
-import ast
 import inspect
-import types
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import torch
 
+from ancestral import latents
 from ancestral.checkpoint import build
+from ancestral.cli.values import Call, called, described, fitted, literal, nearest
 from ancestral.conditioning import Frames, Map
 from ancestral.data import BINARIZE, GIVEN, Data, Mel, load
 from ancestral.likelihoods import (
@@ -39,8 +37,8 @@ __all__ = [
     "build_model",
     "default_likelihood",
     "differing",
+    "likelihood_of",
     "model_named",
-    "nearest",
     "resumed",
 ]
 
@@ -48,7 +46,14 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     kind.__name__: kind
     for kind in (Bernoulli, Categorical, DiscretizedLogisticMixture, LogisticMixture, GaussianMixture)
 }
-WORDS = {"true": True, "false": False, "null": None, "none": None}
+POSTERIORS = {kind.__name__: kind for kind in (latents.MeanField, latents.BottomUp, latents.Ladder, latents.TopDown)}
+LAYERS = {kind.__name__: kind for kind in (latents.Dense, latents.Convolutional, latents.Residual)}
+NESTED = {kind.__name__: kind for kind in MODELS.values() if kind.exact}  # models that are an argument of others
+VALUES: tuple[tuple[Any, str, Mapping[str, type[Any]], str], ...] = (  # arguments that are values with a name
+    (latents.Posterior, "posterior", POSTERIORS, "MeanField"),
+    (latents.Layers, "layers", LAYERS, "Dense(hidden=(200, 100))"),
+)
+FEATURES = 16  # of the latents, for a decoder
 FEW_LEVELS = 32  # up to here a softmax needs no idea of which levels are neighbours
 MOST_LEVELS = 256  # of a softmax
 
@@ -145,11 +150,30 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
     for setting in settings:
         key, value = parsed(setting, name, hints, data)
         given[key] = value
+    given |= {key: nested(key, value, kind, data, given) for key, value in given.items() if isinstance(value, Call)}
     if data.given is not None and given.get("classes") is not None:
         raise ValueError(
             f"--set classes={given['classes']}: the model is given {data.given.words}; leave one of them out"
         )
     return kind(shape=data.shape, **given)
+
+
+def nested(key: str, call: Call, kind: type[Model], data: Data, given: Mapping[str, Any]) -> Model:
+    """Return a model that is an argument of a model: of its top latent, or of x given the latents.
+
+    Args:
+        key: the argument.
+        call: what was typed: the class and some of its arguments.
+        kind: the model around it.
+        data: it is of.
+        given: the other arguments of the model around it.
+    """
+    if key == "prior":
+        others = {name: value for name, value in given.items() if not isinstance(value, Call)}
+        top = kind(shape=data.shape, **others).network.shapes[-1]  # type: ignore[union-attr, index]
+        return call.kind(shape=top, **{"likelihood": GaussianMixture(), **call.arguments})
+    conditioner = Map(channels=FEATURES, features=FEATURES)
+    return call.kind(shape=data.shape, likelihood=given["likelihood"], conditioner=conditioner, **call.arguments)
 
 
 def check_suits(kind: type[Model], name: str, data: Data) -> None:
@@ -212,13 +236,6 @@ def default_likelihood(kind: type[Model], data: Data) -> Likelihood:
     return Categorical(levels)
 
 
-def nearest(word: str, words: Any) -> str:
-    """Return " (did you mean 'x'?)" for the nearest of the words, or nothing where none is near."""
-    by_lower = {w.lower(): w for w in words}
-    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
-
-
 def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[str, Any]:
     """Return the name and the value of one setting."""
     key, equals, text = setting.partition("=")
@@ -231,94 +248,22 @@ def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[
         raise ValueError(f"--set {key}: {name} has no such argument{nearest(key, hints)}; it has {', '.join(hints)}")
     if hints[key] is Likelihood:
         return key, likelihood_of(text, data)
+    for hint, noun, kinds, such in VALUES:
+        if hint is hints[key]:
+            call = called(text, f"--set {key}", noun, kinds, such)
+            return key, call.kind(**call.arguments)
+    if Model in get_args(hints[key]) and literal(text) is not None:
+        return key, called(text, f"--set {key}", "model", NESTED, "GatedPixelCNN(layers=3)")
     fits, value = fitted(literal(text), hints[key])
     if not fits:
         raise ValueError(f"--set {key}={text}: it takes {described(hints[key])}")
     return key, value
 
 
-def literal(text: str) -> Any:
-    """Return the value of a literal, or the text itself where it is none."""
-    if text.strip().lower() in WORDS:
-        return WORDS[text.strip().lower()]
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError):
-        return text
-
-
-def fitted(value: Any, hint: Any) -> tuple[bool, Any]:
-    """Say whether a value is of a type; return it too: one number becomes a tuple, a list one, where one is wanted."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        tries = [fitted(value, part) for part in parts]
-        return next((found for found in tries if found[0]), (False, value))
-    if origin is tuple:
-        items = tuple(value) if isinstance(value, tuple | list) else (value,)
-        return all(fitted(item, parts[0])[0] for item in items), items
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool), value
-    return type(value) is hint, value
-
-
-def described(hint: Any) -> str:
-    """Return the type in words."""
-    words = {int: "an integer", float: "a number", bool: "true or false", type(None): "null", str: "a word"}
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(described(part) for part in get_args(hint))
-    if get_origin(hint) is tuple:
-        return "numbers separated by commas"
-    return words.get(hint, str(hint))
-
-
 def likelihood_of(text: str, data: Data) -> Likelihood:
     """Return the likelihood `Name` or `Name(argument=value, ...)`, with the levels of the data where it needs them."""
-    call = named_call(text)
-    if call is None:
-        raise ValueError(f"--set likelihood={text}: it takes a name, or Name(argument=value), such as {example(data)}")
-    name, values, arguments = call
-    if name not in LIKELIHOODS:
-        raise ValueError(f"unknown likelihood {name!r}{nearest(name, LIKELIHOODS)}; there are {', '.join(LIKELIHOODS)}")
-    return suited(LIKELIHOODS[name], by_name(LIKELIHOODS[name], values, arguments), data)
-
-
-def named_call(text: str) -> tuple[str, list[str], dict[str, str]] | None:
-    """Return the name, the values and the named values of `Name` or `Name(value, argument=value)`, as they are typed.
-
-    Of anything else, None.
-    """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (ValueError, SyntaxError):
-        return None
-    function, values, named = (tree.func, tree.args, tree.keywords) if isinstance(tree, ast.Call) else (tree, [], [])
-    if not isinstance(function, ast.Name):
-        return None
-    return function.id, [ast.unparse(value) for value in values], {str(k.arg): ast.unparse(k.value) for k in named}
-
-
-def by_name(kind: type[Likelihood], values: list[str], named: dict[str, str]) -> dict[str, Any]:
-    """Return the arguments of a likelihood by their names, of the types that they have.
-
-    Raises:
-        ValueError: there is none of that name, one is given twice, they are too many, or one has another type.
-    """
-    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key != "return"}
-    has = f"it has {', '.join(hints)}" if hints else "it has none"
-    if len(values) > len(hints):
-        raise ValueError(f"likelihood {kind.__name__} takes no {len(values)} arguments; {has}")
-    texts = dict(zip(hints, values, strict=False))
-    for key, text in named.items():
-        if key not in hints:
-            raise ValueError(f"likelihood {kind.__name__} has no argument {key!r}{nearest(key, hints)}; {has}")
-        if key in texts:
-            raise ValueError(f"likelihood {kind.__name__}: {key} is given twice, as {texts[key]} and as {text}")
-        texts[key] = text
-    found = {key: fitted(literal(text), hints[key]) for key, text in texts.items()}
-    for key, (fits, _) in found.items():
-        if not fits:
-            raise ValueError(f"likelihood {kind.__name__}: {key}={texts[key]}: it takes {described(hints[key])}")
-    return {key: value for key, (_, value) in found.items()}
+    call = called(text, "--set likelihood", "likelihood", LIKELIHOODS, example(data))
+    return suited(call.kind, call.arguments, data)
 
 
 def suited(kind: type[Likelihood], arguments: dict[str, Any], data: Data) -> Likelihood:
