@@ -287,3 +287,16 @@ def check_count(name: str, value: int, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return value
+
+
+def check_sizes(name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a tuple of positive integers, or raise ValueError."""
+    if not isinstance(sizes, tuple | list) or not sizes:
+        raise ValueError(f"{name} must be a tuple of integers, got {sizes!r}")
+    return tuple(check_count(name, size, 1) for size in sizes)
+
+
+def check_odd(name: str, size: int, least: int = 1) -> None:
+    """Raise ValueError unless the size of a kernel is odd, and at least so much."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < least or size % 2 == 0:
+        raise ValueError(f"{name} must be an odd integer of at least {least}, got {size!r}")

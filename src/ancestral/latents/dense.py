@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ancestral.latents.posteriors import Posterior
+from ancestral.latents.posteriors import Posterior, joined
 from ancestral.likelihoods import check_count
 
 __all__ = ["Dense"]
@@ -29,6 +29,7 @@ class Dense:
     layers: int = 2
     rectified: bool = False
     batch_norm: bool = False
+    multiple = 1
 
     def __post_init__(self) -> None:
         for width in self.hidden:
@@ -51,7 +52,9 @@ class Dense:
             ValueError: there is not one width for each level.
         """
         if len(self.hidden) != len(latents):
-            raise ValueError(f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}")
+            raise ValueError(
+                f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}"
+            )
         return DenseNetwork(self, shape, latents, posterior, told, outputs)
 
     def between(self, inputs: int, width: int) -> tuple[nn.Sequential, int]:
@@ -79,7 +82,9 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.shapes = tuple((size,) for size in latents)
         self.out_shape = (outputs, *(shape[1:] if len(shape) > 1 else shape))
-        downs, states = zip(*(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True)
+        downs, states = zip(
+            *(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True
+        )
         self.downs, self.ups, self.posteriors = nn.ModuleList(downs), nn.ModuleList(), nn.ModuleList()
         below = math.prod(shape)
         for size, width, above in zip(latents, dense.hidden, [*states[1:], told], strict=True):
@@ -113,11 +118,6 @@ class DenseNetwork(nn.Module):
     @torch.no_grad()
     def begin(self, outputs: Tensor) -> None:
         self.out.bias.copy_(outputs.flatten())
-
-
-def joined(features: Tensor, more: Tensor | None) -> Tensor:
-    """Return features with more of them behind, where there are any."""
-    return features if more is None else torch.cat([features, more], 1)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

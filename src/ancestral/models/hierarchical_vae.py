@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ancestral.conditioning import chosen_conditioner, features_of
 from ancestral.latents import BottomUp, Dense, Layers, Posterior
 from ancestral.latents.posteriors import State, repeated
-from ancestral.likelihoods import Bernoulli, Likelihood, Table, check_likelihood
+from ancestral.likelihoods import Bernoulli, Likelihood, Table, check_likelihood, check_sizes
 from ancestral.model import Model
-from ancestral.models.latent import LatentVariables, check_prior, check_sizes
+from ancestral.models.latent import LatentVariables, check_prior
 from ancestral.walk import Walk, map_factors
 
 CLIP = 0.001  # of the means that the output layer begins with (1509.00519)

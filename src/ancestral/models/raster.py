@@ -69,12 +69,6 @@ def channel_groups(likelihood: Likelihood, colours: int, /, **features: int) -> 
     return groups
 
 
-def check_odd(name: str, size: int, least: int = 1) -> None:
-    """Raise ValueError unless the size of a kernel is odd, and at least so much."""
-    if not isinstance(size, int) or isinstance(size, bool) or size < least or size % 2 == 0:
-        raise ValueError(f"{name} must be an odd integer of at least {least}, got {size!r}")
-
-
 def check_dropout(dropout: float) -> None:
     """Raise ValueError unless it is a share of the features to drop."""
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
