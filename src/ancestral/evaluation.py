@@ -195,10 +195,14 @@ def check_labels(conditioner: nn.Module, labels: Tensor | None, whose: str) -> N
 @torch.no_grad()
 def check_example(model: Model, name: str, x: Tensor, context: Tensor | None) -> None:
     """Raise ValueError, with the model's own words, where it does not take an example of the data."""
+    training = model.training
+    model.eval()  # a batch of one is no batch to normalise by
     try:
         model.log_prob(x.to(model.device), None if context is None else context.to(model.device))
     except ValueError as error:
         raise ValueError(f"data {name!r} does not fit the model: {error}") from error
+    finally:
+        model.train(training)
 
 
 @torch.no_grad()

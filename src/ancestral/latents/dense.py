@@ -70,6 +70,8 @@ class Dense:
 class DenseNetwork(nn.Module):
     """What `Dense` builds; see `posteriors.Network`."""
 
+    centre: Tensor  # the mean of x: what varies is learned faster where it is the smaller part
+
     def __init__(
         self,
         dense: Dense,
@@ -95,9 +97,11 @@ class DenseNetwork(nn.Module):
         self.priors = nn.ModuleList(linear(state, 2 * n) for state, n in zip(states[1:], latents[:-1], strict=True))
         self.top_prior = linear(told, 2 * latents[-1]) if told else None
         self.out = linear(states[0], math.prod(self.out_shape))
+        self.register_buffer("centre", torch.zeros(math.prod(shape)))
 
     def up(self, level: int, below: Tensor, told: Tensor | None) -> Tensor:
-        return cast(Tensor, self.ups[level - 1](joined(below.flatten(1), told)))
+        below = below.flatten(1) - self.centre if level == 1 else below
+        return cast(Tensor, self.ups[level - 1](joined(below, told)))
 
     def posterior(self, level: int, features: Tensor, state: Tensor | None) -> Tensor:
         return cast(Tensor, self.posteriors[level - 1](joined(features, state)))
@@ -116,8 +120,10 @@ class DenseNetwork(nn.Module):
         return cast(Tensor, self.out(state).unflatten(1, self.out_shape))
 
     @torch.no_grad()
-    def begin(self, outputs: Tensor) -> None:
-        self.out.bias.copy_(outputs.flatten())
+    def begin(self, x: Tensor, outputs: Tensor | None) -> None:
+        self.centre.copy_(x.mean(0).flatten())
+        if outputs is not None:
+            self.out.bias.copy_(outputs.flatten())
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

@@ -56,8 +56,8 @@ class Network(Protocol):
     def observe(self, state: State) -> Tensor:
         """Return what p(x|z) is made of: (B, outputs, *positions)."""
 
-    def begin(self, outputs: Tensor) -> None:
-        """Set the bias of what `observe` returns, (outputs, *positions)."""
+    def begin(self, x: Tensor, outputs: Tensor | None) -> None:
+        """Set what depends on data before training: by scaled x, and the bias of `observe`, (outputs, *positions)."""
 
 
 class Layers(Protocol):

@@ -77,9 +77,10 @@ class HierarchicalVAE(LatentVariables, Model):
         return map_factors(self.likelihood, self.network.observe(state), self.shape)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Let the output begin with the frequencies of the levels in a batch (1509.00519), where it is a table."""
-        if isinstance(self.likelihood, Table) and not self.likelihood.couples_channels:
-            self.network.begin(first_outputs(self.check(x), self.likelihood))
+        """Tell the layers what x is like; a table begins with the frequencies of its levels (1509.00519)."""
+        self.check_shape(tuple(self.check(x).shape[1:]))
+        table = isinstance(self.likelihood, Table) and not self.likelihood.couples_channels
+        self.network.begin(self.likelihood.scale(x), first_outputs(x, self.likelihood) if table else None)
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which values the network sees at a place: none, for given the latents all are independent."""

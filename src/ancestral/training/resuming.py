@@ -71,6 +71,8 @@ class State:
         """Move the averaged weights to the present ones: decay is how much of the old average stays."""
         present = [parameter.detach() for parameter in self.model.parameters()]
         torch._foreach_lerp_(list(self.average.parameters()), present, 1 - decay)
+        for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            mine.lerp_(theirs, 1 - decay) if mine.is_floating_point() else mine.copy_(theirs)
 
     def keep_best(self) -> None:
         """Take the present average as the best."""
