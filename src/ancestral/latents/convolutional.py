@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ancestral.latents.maps import Maps, Size, convolution, damp, set_bias
+from ancestral.latents.maps import Maps, Size, begin_with, convolution, damp
 from ancestral.latents.posteriors import Posterior, joined
 from ancestral.likelihoods import check_odd
 
@@ -18,9 +18,8 @@ __all__ = ["Convolutional"]
 class Convolutional(Maps):
     """Strided convolutions up from x, transposed ones down to it, residual blocks with ELU in between.
 
-    Every p(z_l|z_l+1) begins as a standard Gaussian.
-
-    Level l has `latents[l-1]` channels at the size of x over the product of `strides[:l]`.
+    Level l has `latents[l-1]` channels at the size of x over the product of `strides[:l]`. At first p(z_l|z_l+1) is
+    the same whatever z_l+1 is: mean 0 and, but for `Ladder`, variance 1.
 
     Attributes:
         channels: feature maps of every level.
@@ -43,7 +42,7 @@ class Convolutional(Maps):
         Raises:
             ValueError: x is no image, there is not one stride for each level, or one does not divide the maps.
         """
-        return ConvolutionalNetwork(self, shape[0], self.sizes(shape, len(latents)), latents, posterior, told, outputs)
+        return ConvolutionalNetwork(self, shape, self.sizes(shape, len(latents)), latents, posterior, told, outputs)
 
     def convolution(self, inputs: int, outputs: int, size: Size, stride: int = 1) -> nn.Conv2d:
         """Return a convolution with the weights of Glorot & Bengio, of maps of that size."""
@@ -83,10 +82,12 @@ class Block(nn.Module):
 class ConvolutionalNetwork(nn.Module):
     """What `Convolutional` builds; see `posteriors.Network`. A state lies at the size of the level that is told it."""
 
+    centre: Tensor  # the mean of x
+
     def __init__(
         self,
         value: Convolutional,
-        image: int,
+        shape: tuple[int, ...],
         sizes: list[Size],
         latents: tuple[int, ...],
         posterior: Posterior,
@@ -98,7 +99,7 @@ class ConvolutionalNetwork(nn.Module):
         self.shapes = tuple((variables, *size) for variables, size in levels)
         self.ups, self.downs, self.posteriors = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         states = [*[width] * (len(levels) - 1), told] if posterior.reads_state else [0] * len(levels)
-        below = [image, *(latents[:-1] if posterior.from_latents else [width] * (len(levels) - 1))]
+        below = [shape[0], *(latents[:-1] if posterior.from_latents else [width] * (len(levels) - 1))]
         for (variables, size), finer, inputs, state, stride in zip(
             levels, sizes[:-1], below, states, value.strides, strict=True
         ):
@@ -113,9 +114,10 @@ class ConvolutionalNetwork(nn.Module):
             nn.init.zeros_(head.weight)
         blocks = [module for module in self.modules() if isinstance(module, Block)]
         damp((block.last for block in blocks), len(blocks))
+        self.register_buffer("centre", torch.zeros(shape))
 
     def up(self, level: int, below: Tensor, told: Tensor | None) -> Tensor:
-        return cast(Tensor, self.ups[level - 1](joined(below, told)))
+        return cast(Tensor, self.ups[level - 1](joined(below - self.centre if level == 1 else below, told)))
 
     def posterior(self, level: int, features: Tensor, state: Tensor | None) -> Tensor:
         return cast(Tensor, self.posteriors[level - 1](joined(features, state)))
@@ -133,8 +135,8 @@ class ConvolutionalNetwork(nn.Module):
     def observe(self, state: Tensor) -> Tensor:
         return cast(Tensor, self.out(state))
 
-    def begin(self, outputs: Tensor) -> None:
-        set_bias(self.out, outputs)
+    def begin(self, x: Tensor, outputs: Tensor | None) -> None:
+        begin_with(self.centre, self.out, x, outputs)
 
 
 @torch.no_grad()

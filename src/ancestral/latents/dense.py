@@ -59,7 +59,7 @@ class Dense:
 
     def between(self, inputs: int, width: int) -> tuple[nn.Sequential, int]:
         """Return the layers between two levels, and how many features they give."""
-        sizes, parts = [inputs, *[width] * self.layers], []
+        sizes, parts = [inputs, *[width] * self.layers], list[nn.Module]()
         for into, out in pairwise(sizes):
             parts.append(linear(into, out))
             parts += [nn.BatchNorm1d(out)] if self.batch_norm else []

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ancestral.likelihoods import check_count, check_sizes
 
-__all__ = ["Maps", "convolution", "damp", "set_bias"]
+__all__ = ["Maps", "begin_with", "convolution", "damp"]
 
 SMALLEST = 2  # maps up to this size have convolutions of 1x1 (2011.10650)
 
@@ -88,7 +88,9 @@ def damp(layers: Iterable[nn.Conv2d], blocks: int) -> None:
 
 
 @torch.no_grad()
-def set_bias(layer: nn.Conv2d, outputs: Tensor) -> None:
-    """Let the outputs begin with the means over positions of what is wanted, (P, H, W)."""
-    assert layer.bias is not None
-    layer.bias.copy_(outputs.flatten(1).mean(1))
+def begin_with(centre: Tensor, out: nn.Conv2d, x: Tensor, outputs: Tensor | None) -> None:
+    """Set the mean of x (B, C, H, W), and let a last layer begin with the means over positions of outputs (P, H, W)."""
+    centre.copy_(x.mean(0))
+    if outputs is not None:
+        assert out.bias is not None
+        out.bias.copy_(outputs.flatten(1).mean(1))

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ancestral.latents.maps import Maps, Size, convolution, damp, set_bias
+from ancestral.latents.maps import Maps, Size, begin_with, convolution, damp
 from ancestral.latents.posteriors import Posterior, joined
 
 __all__ = ["Residual"]
@@ -53,7 +53,7 @@ class Residual(Maps):
         """
         if not posterior.reads_state:
             raise ValueError(f"posterior must be TopDown() where network is Residual, got {posterior!r}")
-        return ResidualNetwork(self, shape[0], self.sizes(shape, len(latents)), latents, told, outputs)
+        return ResidualNetwork(self, shape, self.sizes(shape, len(latents)), latents, told, outputs)
 
 
 class Block(nn.Module):
@@ -124,13 +124,21 @@ class Mixin(nn.Module):
 class ResidualNetwork(nn.Module):
     """What `Residual` builds; see `posteriors.Network`."""
 
+    centre: Tensor  # the mean of x
+
     def __init__(
-        self, value: Residual, image: int, sizes: list[Size], latents: tuple[int, ...], told: int, outputs: int
+        self,
+        value: Residual,
+        shape: tuple[int, ...],
+        sizes: list[Size],
+        latents: tuple[int, ...],
+        told: int,
+        outputs: int,
     ) -> None:
         super().__init__()
         width, levels = value.channels, list(zip(latents, sizes[1:], strict=True))
         self.shapes = tuple((variables, *size) for variables, size in levels)
-        self.first = convolution(image + told, width, sizes[0])
+        self.first = convolution(shape[0] + told, width, sizes[0])
         self.encoder = encoder(value, sizes)
         self.start = bias_of(width, sizes[-1])
         self.told = nn.Conv2d(told, width, 1, bias=False) if told else None
@@ -142,6 +150,7 @@ class ResidualNetwork(nn.Module):
         self.last = Block(width, width, width, sizes[0], residual=True) if value.strides[0] > 1 else nn.Identity()
         self.gain, self.bias = nn.Parameter(torch.ones(width, 1, 1)), nn.Parameter(torch.zeros(width, 1, 1))
         self.out = convolution(width, outputs, sizes[0], 1)
+        self.register_buffer("centre", torch.zeros(shape))
         self.begin_small()
 
     def begin_small(self) -> None:
@@ -156,7 +165,8 @@ class ResidualNetwork(nn.Module):
         return cast(Level, self.levels[number - 1])
 
     def up(self, level: int, below: Tensor, told: Tensor | None) -> Tensor:
-        return cast(Tensor, self.encoder[level - 1](self.first(joined(below, told)) if level == 1 else below))
+        below = self.first(joined(below - self.centre, told)) if level == 1 else below
+        return cast(Tensor, self.encoder[level - 1](below))
 
     def posterior(self, level: int, features: Tensor, state: Visit) -> Tensor:
         return cast(Tensor, self.level(level).enc(torch.cat([state.read, features], 1)))
@@ -174,8 +184,8 @@ class ResidualNetwork(nn.Module):
     def observe(self, state: Tensor) -> Tensor:
         return cast(Tensor, self.out(self.last(state) * self.gain + self.bias))
 
-    def begin(self, outputs: Tensor) -> None:
-        set_bias(self.out, outputs)
+    def begin(self, x: Tensor, outputs: Tensor | None) -> None:
+        begin_with(self.centre, self.out, x, outputs)
 
 
 def encoder(value: Residual, sizes: list[Size]) -> nn.ModuleList:
