@@ -289,11 +289,11 @@ def check_count(name: str, value: int, least: int) -> int:
     return value
 
 
-def check_sizes(name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a tuple of positive integers, or raise ValueError."""
+def check_sizes(name: str, sizes: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
+    """Return a tuple of integers of at least that size, or raise ValueError."""
     if not isinstance(sizes, tuple | list) or not sizes:
         raise ValueError(f"{name} must be a tuple of integers, got {sizes!r}")
-    return tuple(check_count(name, size, 1) for size in sizes)
+    return tuple(check_count(name, size, least) for size in sizes)
 
 
 def check_odd(name: str, size: int, least: int = 1) -> None:
