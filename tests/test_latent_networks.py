@@ -124,7 +124,7 @@ def test_gradients_reach_every_parameter(network, posterior, classes):
 def test_examples_and_draws_are_independent(network, posterior):
     model = stirred(small(network, posterior, classes=3))
     x, context = pictures(model), torch.tensor([2, 0, 1])
-    noise = model.noise(6, model.shape)
+    noise = model.uniforms(6)
     source = Infer(x, noise)
     state = model.inferred(x, context, source, 2)
     together = source.log_weight(model.log_px(x, state))
