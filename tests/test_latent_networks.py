@@ -197,8 +197,11 @@ def test_data_say_where_to_begin(network, posterior):
     x = pictures(model, 50).clamp(max=1)
     model.initialize(x)
     torch.testing.assert_close(model.network.centre, x.float().mean(0) - 1)
+    of_mean = model.network.up(1, model.network.centre[None], None)
     shares = F.one_hot(x, 3).float().mean(0).clamp(min=0.001).log().mean((1, 2))
     torch.testing.assert_close(model.network.out.bias, shares.flatten())
+    model.network.centre.zero_()
+    torch.testing.assert_close(model.network.up(1, model.network.centre[None], None), of_mean)
 
 
 @every_pair
