@@ -38,6 +38,8 @@ _HOME = {
     "WaveNet": "models",
     "HierarchicalVAE": "models",
     "Dense": "latents",
+    "Convolutional": "latents",
+    "Residual": "latents",
     "MeanField": "latents",
     "BottomUp": "latents",
     "Ladder": "latents",

@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ancestral.latents.posteriors import Posterior
-from ancestral.likelihoods import check_count, check_dropout
+from ancestral.latents.posteriors import Posterior, joined
+from ancestral.likelihoods import check_count, check_dropout, check_sizes
 
 __all__ = ["Dense"]
 
@@ -32,10 +32,10 @@ class Dense:
     rectified: bool = False
     batch_norm: bool = False
     dropout: float = 0.0
+    multiple = 1
 
     def __post_init__(self) -> None:
-        for width in self.hidden:
-            check_count("hidden", width, 1)
+        check_sizes("hidden", self.hidden)
         check_count("layers", self.layers, 0)
         check_dropout(self.dropout)
 
@@ -126,11 +126,6 @@ class DenseNetwork(nn.Module):
         self.centre.copy_(x.mean(0).flatten())
         if outputs is not None:
             self.out.bias.copy_(outputs.flatten())
-
-
-def joined(features: Tensor, more: Tensor | None) -> Tensor:
-    """Return features with more of them behind, where there are any."""
-    return features if more is None else torch.cat([features, more], 1)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

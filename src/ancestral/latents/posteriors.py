@@ -63,6 +63,10 @@ class Network(Protocol):
 class Layers(Protocol):
     """What builds a `Network`: a value, such as `Dense(hidden=(200, 100))`."""
 
+    @property
+    def multiple(self) -> int:
+        """What the height and the width of x must be a multiple of."""
+
     def build(
         self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: "Posterior", told: int, outputs: int
     ) -> Any:
@@ -206,3 +210,13 @@ def weighted(q: Gaussian, p: Gaussian) -> Gaussian:
 def repeated(features: Tensor, times: int) -> Tensor:
     """Return features of x (B, ...) for several draws of each, (times B, ...)."""
     return features if times == 1 else features.repeat(times, *(1,) * (features.dim() - 1))
+
+
+def joined(features: Tensor, more: Tensor | None) -> Tensor:
+    """Return features (B, F, ...) with more behind, if there are any: (B, F2, ...), or (B, F2), the same everywhere."""
+    if more is None:
+        return features
+    if more.dim() == 2 and features.dim() > 2:
+        places = features.shape[2:]
+        more = more.view(*more.shape, *(1 for _ in places)).expand(-1, -1, *places)
+    return torch.cat([features, more], 1)

@@ -10,7 +10,8 @@ independent levels, prod q(z_l|x), it is
     E_q(z_1|x) log p(x|z_1) - sum_l<L E_q(z_l+1|x) KL(q(z_l|x) || p(z_l|z_l+1)) - KL(q(z_L|x) || p(z_L)),
 
 a single draw of each level, all from x. The posteriors are values: `MeanField` (the above), `BottomUp` (1509.00519),
-`Ladder` (1602.02282), `TopDown` (2011.10650). So are the layers: `Dense`.
+`Ladder` (1602.02282), `TopDown` (2011.10650). So are the layers: `Dense`, `Convolutional`, and
+`Residual` (2011.10650), in which p(z_l|z_>l) has the place of p(z_l|z_l+1).
 """
 
 import torch
@@ -20,9 +21,9 @@ from torch import Tensor, nn
 from ancestral.conditioning import chosen_conditioner, features_of
 from ancestral.latents import BottomUp, Dense, Layers, Posterior
 from ancestral.latents.posteriors import State, repeated
-from ancestral.likelihoods import Bernoulli, Likelihood, Table, check_likelihood
+from ancestral.likelihoods import Bernoulli, Likelihood, Table, check_likelihood, check_sizes
 from ancestral.model import Model
-from ancestral.models.latent import LatentVariables, check_prior, check_sizes
+from ancestral.models.latent import LatentVariables, check_prior
 from ancestral.walk import Walk, map_factors
 
 CLIP = 0.001  # of the means that the output layer begins with (1509.00519)
