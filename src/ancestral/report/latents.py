@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ancestral.data import Data
 from ancestral.data.restore import Pictures
-from ancestral.distributions import Discrete, Distribution, Gaussian, Independent
+from ancestral.distributions import Discrete, Gaussian, Independent
 from ancestral.evaluation import per_example
 from ancestral.files import read_records
 from ancestral.models.latent import LatentVariables
@@ -22,7 +22,7 @@ from ancestral.report.figures import curves, svg_of
 from ancestral.report.page import paragraph, picture, section, table
 from ancestral.report.pictures import beside, in_rows, png, tiles
 from ancestral.runs import Run
-from ancestral.walk import Factor, Fixed, Joint, Sample, drive, is_latent
+from ancestral.walk import Factor, Fixed, Infer, Joint, Sample, drive, is_latent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +35,7 @@ PAIRS = 6  # of pictures, between which
 FIXED, DRAWS, BLOCKS = 6, 8, 4  # pictures whose top is kept, draws in a row of them, ways to keep it
 SAMPLES, OF_A_CLASS = 64, 8
 MEASURED = 1000  # examples by which levels are measured
+COLLAPSED = 0.1  # nats of an example that a level takes, less than which is nothing
 ACTIVE = 0.01  # variance of a variable's posterior mean over the data (1509.00519, section 5.2)
 QUANTILES = 32  # of a mean
 DRAWN = 256  # latents, for the mean and deviation of a prior that is no Gaussian
@@ -154,13 +155,19 @@ def table_of_levels(run: Run, data: Data) -> str:
     if not len(data.split("test")):
         return ""
     model, (kl, means) = latent(run), measured(run, data)
-    rows, sizes = [], [int(np.prod(shape)) for shape in model.network.shapes]
-    for level, variance in zip(model.levels, means.var(0, correction=0).split(sizes), strict=True):
-        active = int((variance > ACTIVE).sum())
-        rows.append((f"z_{level}", f"{len(variance):,}", f"{active:,}", f"{kl[:, level - 1].mean():.2f}"))
-    head = (f"{len(kl):,} examples of the test part", "variables", "active", "KL, nats")
+    rows = []
+    for level, variance, nats in zip(model.levels, variances(model, means), kl.mean(0).tolist(), strict=True):
+        word = "collapsed" if nats < COLLAPSED else ""
+        rows.append((f"z_{level}", f"{len(variance):,}", f"{int((variance > ACTIVE).sum()):,}", f"{nats:.2f}", word))
+    head = (f"{len(kl):,} examples of the test part", "variables", "active", "KL, nats", "")
     note = f"active: the posterior mean has a variance above {ACTIVE:g} over the examples"
-    return table(head, rows[::-1], (1, 2, 3)) + paragraph(note, soft=True)
+    note += f"; collapsed: a KL below {COLLAPSED:g} nats, the level tells nothing of single examples"
+    return table(head, rows[::-1], (1, 2, 3, 4)) + paragraph(note, soft=True)
+
+
+def variances(model: LatentVariables, means: Tensor) -> tuple[Tensor, ...]:
+    """Return the variances of the variables of each level over examples, from what `measured` returns."""
+    return means.var(0, correction=0).split([int(np.prod(shape)) for shape in model.network.shapes])
 
 
 def measured(run: Run, data: Data) -> tuple[Tensor, Tensor]:
@@ -168,7 +175,9 @@ def measured(run: Run, data: Data) -> tuple[Tensor, Tensor]:
     model = latent(run)
 
     def of_batch(x: Tensor, context: Tensor | None, counted: Tensor | None = None) -> Tensor:
-        return torch.cat([model.terms(x, context, counted).kl, model.encode(x, context)], 1)
+        source = Infer(x)
+        model.inferred(x, context, source)
+        return torch.cat([*(source.kl[level][:, None] for level in model.levels), model.encode(x, context)], 1)
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -204,35 +213,68 @@ def reconstructions(run: Run, data: Data | None) -> str:
 
 
 def traversal(run: Run, data: Data | None) -> str:
-    """Return what the most active variables of the top level change, each moved by itself."""
+    """Return what the most active variables change, each by itself, of the highest level that has not collapsed."""
     if data is None or not pictured(run, data):
         return ""
-    model, top, (_, context) = latent(run), len(latent(run).levels), some(run, data, 1)
-    variance = measured(run, data)[1][:, -int(np.prod(model.network.shapes[-1])) :].var(0, correction=0)
-    order = variance.argsort(descending=True, stable=True)[:UNITS]
-    units = order[variance[order] > ACTIVE]
-    if not len(units):
-        return section("Along the top level", paragraph(f"z_{top} has collapsed: it tells nothing of single pictures."))
-    mean, std = spread(model, context)
-    far = torch.linspace(-FARTHEST, FARTHEST, STEPS, device=model.device, dtype=model.dtype)
-    z = mean.repeat(len(units) * STEPS, *(1,) * (mean.dim() - 1))
-    rows, moved = torch.arange(len(z), device=z.device), units.to(z.device).repeat_interleave(STEPS)
-    z.flatten(1)[rows, moved] += far.repeat(len(units)) * std.flatten()[moved]
-    told = None if context is None else context.repeat(len(z), *(1,) * (context.dim() - 1))
-    pictures = shown(run, len(z), {top: z}, told, same=True)
+    (_, context), model, (kl, means) = some(run, data, 1), latent(run), measured(run, data)
+    alive = [level for level in model.levels if kl[:, level - 1].mean() >= COLLAPSED]
+    if not alive:
+        return section("Along the latents", paragraph("Nothing is to be seen: all levels have collapsed."))
+    level = alive[-1]
+    variance = variances(model, means)[level - 1]
+    units = variance.argsort(descending=True, stable=True)[: min(UNITS, max(1, int((variance > ACTIVE).sum())))]
+    latents = moved(model, level, units.to(model.device), context)
+    n = len(units) * STEPS
+    pictures = shown(run, n, latents, None if context is None else context[:1].expand(n, *context.shape[1:]), same=True)
     active = ", ".join(f"{unit} ({variance[unit]:.2f})" for unit in units.tolist())
     caption = (
-        f"a row for each of the most active variables of z_{top}, moved from -{FARTHEST:g} to {FARTHEST:g} standard "
-        f"deviations of p, all others at its mean{below(top)}: {of_x(run)}. The variables, with the variance of their "
-        f"posterior means over test pictures: {active}{of_context(run, context)}"
+        f"a row for each of the most active variables of z_{level}, moved from -{FARTHEST:g} to {FARTHEST:g} standard "
+        f"deviations of p, all others at their mean{others(model, level)}: {of_x(run)}. The variables, with the "
+        f"variance of their posterior means over test pictures: {active}{of_context(run, context)}"
     )
     content = png(tiles(in_lines(pictures, STEPS)))
-    return section("Along the top level", picture(content, caption, f"traversals of variables of z_{top}"))
+    title = "Along the top level" if level == model.levels[-1] else f"Along z_{level}, the highest that tells something"
+    return section(title, picture(content, caption, f"traversals of variables of z_{level}"))
 
 
-def below(top: int) -> str:
-    """Return how the levels below the top are drawn, in words."""
-    return "" if top == 1 else ", the levels below drawn from p by the same noise everywhere"
+def others(model: LatentVariables, level: int) -> str:
+    """Return what the other levels are, in words."""
+    above = "" if level == model.levels[-1] else ", as the levels above"
+    return above + ("" if level == 1 else ", the levels below drawn from p by the same noise everywhere")
+
+
+def moved(model: LatentVariables, level: int, units: Tensor, context: Tensor | None) -> dict[int, Tensor]:
+    """Return a level with each of these variables moved in steps, and the levels above, (units * steps, ...) each."""
+    above, mean, std = spread(model, level, context)
+    n = len(units) * STEPS
+    far = torch.linspace(-FARTHEST, FARTHEST, STEPS, device=mean.device, dtype=mean.dtype).repeat(len(units))
+    z, which = mean.repeat(n, *(1,) * (mean.dim() - 1)), units.repeat_interleave(STEPS)
+    z.flatten(1)[torch.arange(n, device=z.device), which] += far * std.flatten()[which]
+    return {level: z, **{higher: middle.expand(n, *middle.shape[1:]) for higher, middle in above.items()}}
+
+
+@torch.no_grad()
+def spread(model: LatentVariables, level: int, context: Tensor | None) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+    """Return the means of p of the levels above, and the mean and the standard deviations of p of a level given these.
+
+    All are (1, *shape of the level); where a prior is no Gaussian those of some draws.
+    """
+    told = None if context is None else context[:1].expand(DRAWN, *context.shape[1:])
+    walk, above = model.descent(DRAWN, told), dict[int, Tensor]()
+    factor, generator = next(walk), torch.Generator().manual_seed(0)
+    while True:
+        p, at = factor.p, factor.at[1]
+        if isinstance(p, Gaussian):
+            mean, std = p.mean[:1], p.log_std[:1].exp()
+        else:
+            assert p is not None
+            u = torch.rand(DRAWN, *model.network.shapes[at - 1], generator=generator, dtype=torch.float64)
+            z = p.draw(u.to(model.device))
+            mean, std = z.mean(0, keepdim=True), z.std(0, keepdim=True)
+        if at == level:
+            return above, mean, std
+        above[at] = mean
+        factor = walk.send(mean.expand(DRAWN, *mean.shape[1:]))
 
 
 def of_context(run: Run, context: Tensor | None) -> str:
@@ -242,19 +284,6 @@ def of_context(run: Run, context: Tensor | None) -> str:
     if run.given is not None:
         return f"; given {run.given.words} of one test picture"
     return f"; class {(run.classes or ())[int(context[0])]}"
-
-
-@torch.no_grad()
-def spread(model: LatentVariables, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviations of p of the top latent, (1, *its shape), given one context."""
-    told = None if context is None else context.repeat(DRAWN, *(1,) * (context.dim() - 1))
-    p = next(model.descent(DRAWN, told)).p
-    if isinstance(p, Gaussian):
-        return p.mean[:1], p.log_std[:1].exp()
-    assert isinstance(p, Distribution)
-    u = torch.rand(DRAWN, *model.network.shapes[-1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    z = p.draw(u.to(model.device))
-    return z.mean(0, keepdim=True), z.std(0, keepdim=True)
 
 
 @torch.no_grad()
