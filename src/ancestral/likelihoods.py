@@ -287,3 +287,9 @@ def check_count(name: str, value: int, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return value
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless it is a share of the features to drop."""
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.latents.posteriors import Posterior
-from ancestral.likelihoods import check_count
+from ancestral.likelihoods import check_count, check_dropout
 
 __all__ = ["Dense"]
 
@@ -23,17 +23,21 @@ class Dense:
         layers: how many in a row; none makes every connection linear.
         rectified: leaky rectifiers (1602.02282) instead of tanh (1509.00519).
         batch_norm: by batches in training, by running means in evaluation, where examples stay independent.
+        dropout: share of the inputs of each layer of the posterior that training drops (as in 1902.02102): it is what
+            overfits first, and whatever it says the bound is one.
     """
 
     hidden: tuple[int, ...] = (200, 100)
     layers: int = 2
     rectified: bool = False
     batch_norm: bool = False
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for width in self.hidden:
             check_count("hidden", width, 1)
         check_count("layers", self.layers, 0)
+        check_dropout(self.dropout)
 
     def build(
         self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: Posterior, told: int, outputs: int
@@ -51,13 +55,15 @@ class Dense:
             ValueError: there is not one width for each level.
         """
         if len(self.hidden) != len(latents):
-            raise ValueError(f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}")
+            raise ValueError(f"hidden must hold {len(latents)} widths, one for each level, got {self.hidden}")
         return DenseNetwork(self, shape, latents, posterior, told, outputs)
 
-    def between(self, inputs: int, width: int) -> tuple[nn.Sequential, int]:
+    def between(self, inputs: int, width: int, dropout: float = 0.0) -> tuple[nn.Sequential, int]:
         """Return the layers between two levels, and how many features they give."""
-        sizes, parts = [inputs, *[width] * self.layers], []
+        sizes: list[int] = [inputs, *[width] * self.layers]
+        parts: list[nn.Module] = []
         for into, out in pairwise(sizes):
+            parts += [nn.Dropout(dropout)] if dropout else []
             parts.append(linear(into, out))
             parts += [nn.BatchNorm1d(out)] if self.batch_norm else []
             parts.append(nn.LeakyReLU() if self.rectified else nn.Tanh())
@@ -81,11 +87,12 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.shapes = tuple((size,) for size in latents)
         self.out_shape = (outputs, *(shape[1:] if len(shape) > 1 else shape))
-        downs, states = zip(*(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True)
+        sizes = zip(latents, dense.hidden, strict=True)
+        downs, states = zip(*(dense.between(size + told, width) for size, width in sizes), strict=True)
         self.downs, self.ups, self.posteriors = nn.ModuleList(downs), nn.ModuleList(), nn.ModuleList()
         below = math.prod(shape)
         for size, width, above in zip(latents, dense.hidden, [*states[1:], told], strict=True):
-            up, found = dense.between(below + told, width)
+            up, found = dense.between(below + told, width, dense.dropout)
             self.ups.append(up)
             self.posteriors.append(linear(found + (above if posterior.reads_state else 0), 2 * size))
             below = size if posterior.from_latents else found

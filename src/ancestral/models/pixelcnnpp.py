@@ -30,10 +30,9 @@ from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, HalfResolu
 from ancestral.causal.reach import Needs, seen
 from ancestral.causal.shifted import SMALL_SCALE, GatedResidual, Pointwise, concat_elu, dropped
 from ancestral.conditioning import chosen_conditioner, features_of
-from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, check_count
+from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, check_count, check_dropout
 from ancestral.model import Model
 from ancestral.models.raster import (
-    check_dropout,
     check_image,
     check_image_shape,
     coupled,

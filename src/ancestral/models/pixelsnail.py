@@ -25,10 +25,9 @@ from ancestral.causal import CornerConv2d, Cursor, DownShiftedConv2d, begin_row
 from ancestral.causal.attention import CausalAttention, Step, check_attention, one_step_late, step_of
 from ancestral.causal.shifted import GatedResidual, Pointwise, concat_elu
 from ancestral.conditioning import chosen_conditioner
-from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, Table, check_count
+from ancestral.likelihoods import DiscretizedLogisticMixture, Likelihood, Table, check_count, check_dropout
 from ancestral.model import Model
 from ancestral.models.raster import (
-    check_dropout,
     check_image,
     check_image_shape,
     check_size,

@@ -75,12 +75,6 @@ def check_odd(name: str, size: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an odd integer of at least {least}, got {size!r}")
 
 
-def check_dropout(dropout: float) -> None:
-    """Raise ValueError unless it is a share of the features to drop."""
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")
-
-
 def coupled(likelihood: Likelihood, channels: int) -> Likelihood:
     """Return the likelihood with the channels of a pixel coupled in the head, for a network without channel groups."""
     if isinstance(check_likelihood(likelihood), Table) and channels > 1:
