@@ -25,7 +25,7 @@ from ancestral.report.figures import colours, curves
 from ancestral.runs import Run, open_run
 from ancestral.training import train
 from ancestral.training.validating import measured, validation
-from ancestral.walk import Fixed, Joint, Sample, drive
+from ancestral.walk import Fixed, Sample, drive
 from calls import Call
 from small_runs import made, records, some_data
 
@@ -248,15 +248,13 @@ def test_the_mean_of_a_mixture_is_that_of_its_levels() -> None:
 
 def test_shades_draw_latents_as_a_sample_does(run: Run) -> None:
     model = latents.latent(run)
-    noise = model.noise(3, model.shape, torch.Generator().manual_seed(1))
-    assert isinstance(noise, Joint)
+    noise = model.uniforms(3, torch.Generator().manual_seed(1))
     z = {level: torch.randn(3, *shape) for level, shape in zip(model.levels, model.network.shapes, strict=True)}
     shades = latents.Shades(noise)
     drive(model.walk(3), Fixed(z, shades))
     (mean,) = shades.means
     draws = [
-        drive(model.walk(3), Fixed(z, Sample(model.noise(3, model.shape, torch.Generator().manual_seed(i)))))
-        for i in range(200)
+        drive(model.walk(3), Fixed(z, Sample(model.uniforms(3, torch.Generator().manual_seed(i))))) for i in range(200)
     ]
     torch.testing.assert_close(torch.stack(draws).float().mean(0)[:, 0], mean, atol=2.0, rtol=0)
     assert torch.stack(draws).float().mean(0)[:, 0].sub(mean).abs().mean() < 0.4

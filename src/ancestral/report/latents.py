@@ -99,7 +99,7 @@ def shown(run: Run, n: int, latents: Mapping[int, Tensor], context: Tensor | Non
         same: whether all pictures are of the same noise, so that nothing but the latents tells them apart.
     """
     model, generator = latent(run), torch.Generator().manual_seed(0)
-    noise = model.noise(1 if same else n, model.shape, generator)
+    noise = model.uniforms(1 if same else n, generator)
     noise = Joint(noise.x.expand(n, *model.shape), tuple(u.expand(n, *u.shape[1:]) for u in noise.z))
     source = Shades(noise)
     x = drive(model.walk(n, model.check_context(context, n)), Fixed(latents, source))
