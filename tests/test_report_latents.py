@@ -229,6 +229,14 @@ def test_one_level_keeps_nothing_to_draw(tmp_path: Path, digits: data.Data) -> N
     assert latents.kept_down_to(many) == [6, 5, 3, 2]
 
 
+def test_draws_are_called_draws(run: Run, digits: data.Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "apart", lambda model: False)  # as under an autoregressive decoder
+    assert "a draw of p(x|z)<" in latents.reconstructions(run, digits)
+    assert "a draw of p(x|z), by the same noise in every picture" in latents.between(run, digits)
+    assert "z_2 kept, then z_1 to z_2 kept" in latents.top_fixed(run, digits)
+    assert latents.smooth_samples(run, digits) == ""
+
+
 # --- what is shown ------------------------------------------------------------------------------------------------
 
 

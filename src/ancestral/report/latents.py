@@ -82,9 +82,11 @@ def apart(model: LatentVariables) -> bool:
     return not bool(model.receptive_field(tuple(size - 1 for size in model.shape)).any())
 
 
-def of_x(run: Run) -> str:
-    """Return what a picture shows of p(x|z), in words."""
-    return "the mean of p(x|z)" if apart(latent(run)) else "a draw of p(x|z)"
+def of_x(run: Run, same: bool) -> str:
+    """Return what pictures show of p(x|z), in words; where that is a draw, perhaps by the same noise in all of them."""
+    if apart(latent(run)):
+        return "the mean of p(x|z)"
+    return "a draw of p(x|z), by the same noise in every picture" if same else "a draw of p(x|z)"
 
 
 @torch.no_grad()
@@ -161,7 +163,7 @@ def table_of_levels(run: Run, data: Data) -> str:
         rows.append((f"z_{level}", f"{len(variance):,}", f"{int((variance > ACTIVE).sum()):,}", f"{nats:.2f}", word))
     head = (f"{len(kl):,} examples of the test part", "variables", "active", "KL, nats", "")
     note = f"active: the posterior mean has a variance above {ACTIVE:g} over the examples"
-    note += f"; collapsed: a KL below {COLLAPSED:g} nats, the level tells nothing of single examples"
+    note += f"; collapsed: a KL below {COLLAPSED:g} nats, the level tells next to nothing of an example"
     return table(head, rows[::-1], (1, 2, 3, 4)) + paragraph(note, soft=True)
 
 
@@ -208,7 +210,7 @@ def reconstructions(run: Run, data: Data | None) -> str:
     for _ in range(2):
         z = model.infer(x, context, generator=generator)
         rows.append(shown(run, len(x), dict(zip(model.levels, z, strict=True)), context, same=False))
-    caption = f"test pictures; below each what two draws of its latents say of it: {of_x(run)}"
+    caption = f"test pictures; below each what two draws of its latents say of it: {of_x(run, same=False)}"
     return section("Reconstructions", picture(png(tiles(rows)), caption, "test pictures and their reconstructions"))
 
 
@@ -229,8 +231,8 @@ def traversal(run: Run, data: Data | None) -> str:
     active = ", ".join(f"{unit} ({variance[unit]:.2f})" for unit in units.tolist())
     caption = (
         f"a row for each of the most active variables of z_{level}, moved from -{FARTHEST:g} to {FARTHEST:g} standard "
-        f"deviations of p, all others at their mean{others(model, level)}: {of_x(run)}. The variables, with the "
-        f"variance of their posterior means over test pictures: {active}{of_context(run, context)}"
+        f"deviations of p, all others at their mean{others(model, level)}: {of_x(run, same=True)}. The variables, with "
+        f"the variance of their posterior means over test pictures: {active}{of_context(run, context)}"
     )
     content = png(tiles(in_lines(pictures, STEPS)))
     title = "Along the top level" if level == model.levels[-1] else f"Along z_{level}, the highest that tells something"
@@ -302,7 +304,7 @@ def between(run: Run, data: Data | None) -> str:
     left, right = ([[p] for p in run.pictures(end.cpu())] for end in (a, b))
     caption = (
         f"left and right test pictures{'' if context is None else ' of one class'}; between them all latents go "
-        f"straight from the posterior means of the one to those of the other: {of_x(run)}"
+        f"straight from the posterior means of the one to those of the other: {of_x(run, same=True)}"
     )
     content = png(beside([tiles(left), tiles(in_lines(pictures, STEPS)), tiles(right)]))
     return section("Interpolations", picture(content, caption, "interpolations between pairs of test pictures"))
@@ -340,7 +342,8 @@ def top_fixed(run: Run, data: Data | None) -> str:
     top = len(model.levels)
     names = [f"z_{top}" if lowest == top else f"z_{lowest} to z_{top}" for lowest in kept]
     of = ", then ".join(f"{name} kept" for name in names)
-    caption = f"test pictures, and samples with a draw of their latents: {of}, the rest drawn anew from p: {of_x(run)}"
+    what = of_x(run, same=False)
+    caption = f"test pictures, and samples with a draw of their latents: {of}, the rest drawn anew from p: {what}"
     return section("Top levels kept", picture(png(beside(blocks)), caption, "samples with the top levels kept"))
 
 
