@@ -64,6 +64,8 @@ class HierarchicalVAE(LatentVariables, Model):
         told, outputs = features_of(self.conditioner), likelihood.features(1 if len(shape) == 1 else shape[0])
         self.network = network.build(self.shape, check_sizes("latents", latents), posterior, told, outputs)
         self.prior = check_prior(prior, self.network.shapes[-1], self.conditioner)
+        if prior is not None:
+            self.network.top_prior = None
 
     def log_px(self, x: Tensor, state: State, counted: Tensor | None = None) -> Tensor:
         params = self.network.observe(state)
