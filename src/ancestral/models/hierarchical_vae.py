@@ -1,6 +1,6 @@
-r"""Hierarchical VAE: latents z_1 .. z_L under x. "Auto-Encoding Variational Bayes", Kingma & Welling 2013, 1312.6114.
+r"""Hierarchical VAE: "Auto-Encoding Variational Bayes", Kingma & Welling 2013, arXiv 1312.6114.
 
-p(x, z) = p(x|z_1) prod_l p(z_l|z_l+1) p(z_L), trained by a lower bound on log p(x) (the ELBO)
+Latents z_1 .. z_L under x: p(x, z) = p(x|z_1) prod_l p(z_l|z_l+1) p(z_L), trained by a lower bound on log p(x) (the ELBO)
 
     E_q log p(x|z_1) - sum_l E_q KL(q(z_l|...) || p(z_l|z_l+1))
 
