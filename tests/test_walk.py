@@ -12,7 +12,6 @@ from ancestral.models import MADE, MODELS, GatedPixelCNN
 from ancestral.testing import every_x, randomized, tiny
 from ancestral.walk import Factor, Observe, Sample, drive, shift_right
 
-
 EXACT = [name for name in MODELS if MODELS[name].exact]  # of models with latents: tests/test_latents.py
 
 

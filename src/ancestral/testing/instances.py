@@ -97,11 +97,15 @@ def fewer(size: Any, most: int) -> Any:
 
 
 def randomized(model: Model) -> Model:
-    """Draw every parameter, biases too, at a scale that keeps activations, and unbounded samples, of order one."""
-    gain = 0.5 if model.likelihood.levels is None or not model.exact else 1.5
+    """Draw every parameter, biases too, at a scale that keeps activations, and unbounded samples, of order one.
+
+    With latents it is small enough for a posterior to lie where the prior does: importance weights vary little.
+    """
+    gain = 0.4 if not model.exact else 0.5 if model.likelihood.levels is None else 1.5
+    bias = 0.3 if model.exact else 0.2
     with torch.no_grad():
         for p in model.parameters():
-            p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else 0.3)
+            p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else bias)
     return model
 
 

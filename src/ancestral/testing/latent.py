@@ -248,7 +248,7 @@ def bounds_in_order(model: Model) -> str:
 
 
 @torch.no_grad()
-def check_bounds(model: LatentVariables, batch: int = 4, times: int = 400, samples: int = 8) -> tuple[float, float]:
+def check_bounds(model: LatentVariables, batch: int = 4, times: int = 1600, samples: int = 8) -> tuple[float, float]:
     """Compare bounds and log p(x), in the mean over a few x; return how much the bounds fall short."""
     x = random_x(model, batch)
     several = x.repeat(times, *(1,) * len(model.shape))
