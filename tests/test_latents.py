@@ -38,6 +38,8 @@ def linear_gaussian(posterior, a=1.1):
     net = model.double().eval().network
     with torch.no_grad():
         set_head(net.priors[0], a, B, S)
+        if posterior == Ladder():
+            set_variance(net.priors[0], a, B, torch.tensor(S * S, dtype=torch.float64))
         net.out.weight.zero_()
         net.out.bias.zero_()
         net.out.weight[3:6, 0], net.out.bias[3:6], net.out.bias[6:9] = W, C, math.log(T)
@@ -323,7 +325,9 @@ def test_proposals_approach_the_conditional(caplog):
     model = hierarchy(shape=(4,), latents=(1, 1), network=Dense(hidden=(1, 1), layers=0)).double()
     with torch.no_grad():
         model.network.out.weight[:, 0] = torch.tensor([2.5, -2.5, 2.5, -2.0])
-        set_head(model.network.posteriors[0], torch.tensor([0.3, -0.3, 0.3, -0.3]), 0, 0.8)
+        set_head(model.network.priors[0], 0.5, 0, 0.9)
+        set_head(model.network.posteriors[0], torch.tensor([0.3, -0.3, 0.3, -0.3]), 0, 0.9)
+        set_head(model.network.posteriors[1], 0.4, 0, 0.95)
         noise = model.noise(20000, (4,))
         state = drive(model.descent(20000), Sample(noise))
         points = every_x(2, (4,))
