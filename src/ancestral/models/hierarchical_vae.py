@@ -1,7 +1,7 @@
 r"""Hierarchical VAE: "Auto-Encoding Variational Bayes", Kingma & Welling 2013, arXiv 1312.6114.
 
-Latents z_1 .. z_L under x: p(x, z) = p(x|z_1) prod_l p(z_l|z_l+1) p(z_L),
-trained by a lower bound on log p(x), the ELBO
+Latents z_1 .. z_L under x, p(x, z) = p(x|z_1) prod_l p(z_l|z_l+1) p(z_L), trained by a lower bound on log p(x), the
+ELBO:
 
     E_q log p(x|z_1) - sum_l E_q KL(q(z_l|...) || p(z_l|z_l+1))
 
@@ -66,6 +66,8 @@ class HierarchicalVAE(LatentVariables, Model):
         told, outputs = features_of(self.conditioner), likelihood.features(1 if len(shape) == 1 else shape[0])
         self.network = network.build(self.shape, check_sizes("latents", latents), posterior, told, outputs)
         self.prior = check_prior(prior, self.network.shapes[-1], self.conditioner)
+        if prior is not None:
+            self.network.top_prior = None
 
     def log_px(self, x: Tensor, state: State, counted: Tensor | None = None) -> Tensor:
         params = self.network.observe(state)
