@@ -39,6 +39,8 @@ _HOME = {
     "HierarchicalVAE": "models",
     "PixelVAE": "models",
     "Dense": "latents",
+    "Convolutional": "latents",
+    "Residual": "latents",
     "MeanField": "latents",
     "BottomUp": "latents",
     "Ladder": "latents",

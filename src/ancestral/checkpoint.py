@@ -40,6 +40,8 @@ BUILDABLE: tuple[type[Any], ...] = (
     conditioning.Map,
     conditioning.Frames,
     latents.Dense,
+    latents.Convolutional,
+    latents.Residual,
     latents.MeanField,
     latents.BottomUp,
     latents.Ladder,

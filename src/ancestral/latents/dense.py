@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ancestral.latents.posteriors import Posterior
+from ancestral.latents.posteriors import Posterior, joined
 from ancestral.likelihoods import check_count, check_dropout
 
 __all__ = ["Dense"]
@@ -32,6 +32,7 @@ class Dense:
     rectified: bool = False
     batch_norm: bool = False
     dropout: float = 0.0
+    multiple = 1
 
     def __post_init__(self) -> None:
         for width in self.hidden:
@@ -62,7 +63,9 @@ class Dense:
             ValueError: there is not one width for each level.
         """
         if len(self.hidden) != len(latents):
-            raise ValueError(f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}")
+            raise ValueError(
+                f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}"
+            )
         places = () if whole else shape[1:] if len(shape) > 1 else shape
         return DenseNetwork(self, shape, latents, posterior, told, (outputs, *places))
 
@@ -95,7 +98,9 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.shapes = tuple((size,) for size in latents)
         self.out_shape = out_shape
-        downs, states = zip(*(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True)
+        downs, states = zip(
+            *(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True
+        )
         self.downs, self.ups, self.posteriors = nn.ModuleList(downs), nn.ModuleList(), nn.ModuleList()
         below = math.prod(shape)
         for size, width, above in zip(latents, dense.hidden, [*states[1:], told], strict=True):
@@ -128,16 +133,14 @@ class DenseNetwork(nn.Module):
     def observe(self, state: Tensor) -> Tensor:
         return cast(Tensor, self.out(state).unflatten(1, self.out_shape))
 
+    def without_top(self) -> None:
+        self.top_prior = None
+
     @torch.no_grad()
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:
         self.centre.copy_(x.mean(0).flatten())
         if outputs is not None:
             self.out.bias.copy_(outputs.flatten())
-
-
-def joined(features: Tensor, more: Tensor | None) -> Tensor:
-    """Return features with more of them behind, where there are any."""
-    return features if more is None else torch.cat([features, more], 1)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:

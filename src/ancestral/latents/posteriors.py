@@ -56,12 +56,19 @@ class Network(Protocol):
     def observe(self, state: State) -> Tensor:
         """Return what p(x|z) is made of: (B, outputs, *positions), or (B, outputs) where it is of x as a whole."""
 
+    def without_top(self) -> None:
+        """Drop the layers that say p of the top level, and nothing else: a model says it."""
+
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:
         """Set what depends on data before training: by scaled x, and the bias of `observe`, (outputs, *positions)."""
 
 
 class Layers(Protocol):
     """What builds a `Network`: a value, such as `Dense(hidden=(200, 100))`."""
+
+    @property
+    def multiple(self) -> int:
+        """What the height and the width of x must be a multiple of."""
 
     def build(
         self,
@@ -213,3 +220,13 @@ def weighted(q: Gaussian, p: Gaussian) -> Gaussian:
 def repeated(features: Tensor, times: int) -> Tensor:
     """Return features of x (B, ...) for several draws of each, (times B, ...)."""
     return features if times == 1 else features.repeat(times, *(1,) * (features.dim() - 1))
+
+
+def joined(features: Tensor, more: Tensor | None) -> Tensor:
+    """Return features (B, F, ...) with more behind, if there are any: (B, F2, ...), or (B, F2), the same everywhere."""
+    if more is None:
+        return features
+    if more.dim() == 2 and features.dim() > 2:
+        places = features.shape[2:]
+        more = more.view(*more.shape, *(1 for _ in places)).expand(-1, -1, *places)
+    return torch.cat([features, more], 1)

@@ -364,17 +364,12 @@ def check_latents(latents: Mapping[int, Tensor], shapes: tuple[tuple[int, ...], 
     return latents
 
 
-def check_sizes(name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a tuple of positive integers, or raise ValueError."""
-    if not isinstance(sizes, tuple | list) or not sizes:
-        raise ValueError(f"{name} must be a tuple of integers, got {sizes!r}")
-    return tuple(check_count(name, size, 1) for size in sizes)
-
-
-def check_prior(prior: Model | None, shape: tuple[int, ...], conditioner: nn.Module | None) -> Model | None:
-    """Return a model of the top latent, or raise ValueError where it is none."""
+def chosen_prior(prior: Model | None, network: Network, conditioner: nn.Module | None) -> Model | None:
+    """Return a model of the top latent, in the place of what the network says of it; ValueError where it is none."""
     if prior is None:
         return None
+    network.without_top()
+    shape = network.shapes[-1]
     if not isinstance(prior, Model) or prior.likelihood.levels is not None or not prior.exact:
         raise ValueError(f"prior must be a continuous autoregressive model, got {type(prior).__name__}")
     if tuple(prior.shape) != shape:

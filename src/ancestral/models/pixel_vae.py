@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from ancestral.conditioning import Map, Vector, chosen_conditioner, features_of
 from ancestral.latents import BottomUp, Dense, Layers, Posterior
 from ancestral.latents.posteriors import State, repeated
-from ancestral.likelihoods import Bernoulli, Likelihood
+from ancestral.likelihoods import Bernoulli, Likelihood, check_sizes
 from ancestral.model import Model
 from ancestral.models.gated_pixelcnn import GatedPixelCNN
-from ancestral.models.latent import LatentVariables, check_prior, check_sizes
+from ancestral.models.latent import LatentVariables, chosen_prior
 from ancestral.models.raster import check_image_shape, coupled
 from ancestral.walk import Infer, Walk
 
@@ -83,7 +83,7 @@ class PixelVAE(LatentVariables, Model):
             wanted.features if isinstance(wanted, Vector) else wanted.channels,
             whole=isinstance(wanted, Vector),
         )
-        self.prior = check_prior(prior, self.network.shapes[-1], self.conditioner)
+        self.prior = chosen_prior(prior, self.network, self.conditioner)
 
     def log_px(self, x: Tensor, state: State, counted: Tensor | None = None) -> Tensor:
         told = self.network.observe(state)

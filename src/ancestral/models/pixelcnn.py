@@ -21,13 +21,12 @@ from torch import Tensor, nn
 
 from ancestral.causal import CausalConv2d, Cursor, MaskedConv2d, RowConv2d, begin_row
 from ancestral.conditioning import chosen_conditioner
-from ancestral.likelihoods import Bernoulli, Likelihood, check_count
+from ancestral.likelihoods import Bernoulli, Likelihood, check_count, check_odd
 from ancestral.model import Model
 from ancestral.models.raster import (
     channel_groups,
     check_image,
     check_image_shape,
-    check_odd,
     own_group,
     parameters_of,
     projection,

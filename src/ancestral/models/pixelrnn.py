@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from ancestral.causal import Cursor, RowConv2d
 from ancestral.causal.recurrent import DiagonalRecurrence, RowRecurrence, begin_diagonals, begin_row_lstm
 from ancestral.conditioning import chosen_conditioner
-from ancestral.likelihoods import Bernoulli, Likelihood, check_count
+from ancestral.likelihoods import Bernoulli, Likelihood, check_count, check_odd
 from ancestral.model import Model
 from ancestral.models.pixelcnn import FIRST, First, Last
 from ancestral.models.raster import (
     channel_groups,
     check_image,
     check_image_shape,
-    check_odd,
     joined,
     own_group,
     parameters_of,

@@ -69,12 +69,6 @@ def channel_groups(likelihood: Likelihood, colours: int, /, **features: int) -> 
     return groups
 
 
-def check_odd(name: str, size: int, least: int = 1) -> None:
-    """Raise ValueError unless the size of a kernel is odd, and at least so much."""
-    if not isinstance(size, int) or isinstance(size, bool) or size < least or size % 2 == 0:
-        raise ValueError(f"{name} must be an odd integer of at least {least}, got {size!r}")
-
-
 def coupled(likelihood: Likelihood, channels: int) -> Likelihood:
     """Return the likelihood with the channels of a pixel coupled in the head, for a network without channel groups."""
     if isinstance(check_likelihood(likelihood), Table) and channels > 1:
