@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
+from ancestral import data
 from ancestral.checkpoint import load, save
+from ancestral.cli.settings import build_model
 from ancestral.conditioning import Map, OneHot, Vector
 from ancestral.latents import BottomUp, Convolutional, Dense, MeanField, Residual, TopDown
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture, LogisticMixture
@@ -326,3 +328,39 @@ def test_channels_coupled_by_the_decoder():
     assert model.likelihood.couples_channels
     assert model.arguments["likelihood"] == Categorical(3)
     assert model.log_prob(random_x(model, 2)).isfinite().all()
+
+
+def test_a_decoder_is_named_on_the_command_line():
+    """It is of the data, with the likelihood of the model wherever that is set."""
+    digits = data.load("digits")
+    settings = ["decoder=PixelCNN(layers=1, channels=4, conditioner=Vector(features=3))", "classes=null"]
+    model = build_model("pixel-vae", digits, [*settings, "likelihood=DiscretizedLogisticMixture(components=2)"])
+    assert isinstance(model, PixelVAE)
+    assert isinstance(model.decoder, PixelCNN)
+    assert model.decoder.shape == (1, 8, 8)
+    assert model.decoder.likelihood == model.likelihood == DiscretizedLogisticMixture(17, 2)
+    assert isinstance(model.decoder.conditioner, Vector)
+    assert model.conditioner is None
+    told = build_model("pixel-vae", digits, ["decoder=GatedPixelCNN(layers=1)"])
+    assert isinstance(told.decoder.conditioner, Map)
+    assert isinstance(told.conditioner, OneHot)
+    assert told.log_prob(*digits.batch("test", torch.arange(2))).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3", "--set decoder=3: it takes a model, such as GatedPixelCNN"),
+        ("PixelCN", "unknown decoder 'PixelCN' .did you mean 'PixelCNN'"),
+        ("HierarchicalVAE", "unknown decoder 'HierarchicalVAE'"),
+        ("PixelCNN(layer=2)", "decoder PixelCNN has no argument 'layer' .did you mean 'layers'"),
+        ("PixelCNN(layers=two)", "decoder PixelCNN: layers=two: it takes an integer"),
+        ("PixelCNN(classes=2)", "decoder PixelCNN has no argument 'classes'"),
+        ("PixelCNN(conditioner=OneHot(3))", "conditioner must be Map"),
+        ("PixelCNN(conditioner=Vector)", "conditioner Vector needs features"),
+    ],
+)
+def test_wrong_decoders_on_the_command_line(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        build_model("pixel-vae", data.load("digits"), [f"decoder={text}"])
+    assert "\n" not in str(error.value)

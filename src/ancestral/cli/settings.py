@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import torch
 
-from ancestral.checkpoint import build
-from ancestral.conditioning import Frames, Map
+from ancestral.checkpoint import build, describe
+from ancestral.conditioning import Frames, Map, Vector
 from ancestral.data import BINARIZE, GIVEN, Data, Mel, load
 from ancestral.likelihoods import (
     Bernoulli,
@@ -51,6 +51,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 WORDS = {"true": True, "false": False, "null": None, "none": None}
 FEW_LEVELS = 32  # up to here a softmax needs no idea of which levels are neighbours
 MOST_LEVELS = 256  # of a softmax
+MAPS = 16  # that latents are decoded to, where a decoder is named without its conditioner
 
 
 class Start(NamedTuple):
@@ -113,8 +114,9 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
         if value is not None and value != before[what]:
             raise ValueError(differing(f"{what} {value}", before[what], out))
     for setting in settings:
-        key, value = parsed(setting, registered(model), arguments_of(type(model)), data)
-        if value != model.arguments[key]:
+        likelihood = model.arguments["likelihood"]
+        key, value = parsed(setting, registered(model), arguments_of(type(model)), data, likelihood)
+        if describe(value) != describe(model.arguments[key]):
             raise ValueError(differing(f"--set {setting}", model.arguments[key], out))
     return Start(registered(model), model, data)
 
@@ -142,8 +144,8 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
     elif data.classes is not None and "classes" in hints:
         given["classes"] = len(data.classes)
     given |= arguments or {}
-    for setting in settings:
-        key, value = parsed(setting, name, hints, data)
+    for setting in sorted(settings, key=lambda setting: not setting.strip().startswith("likelihood")):
+        key, value = parsed(setting, name, hints, data, given["likelihood"])
         given[key] = value
     if data.given is not None and given.get("classes") is not None:
         raise ValueError(
@@ -219,8 +221,8 @@ def nearest(word: str, words: Any) -> str:
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
-def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[str, Any]:
-    """Return the name and the value of one setting."""
+def parsed(setting: str, name: str, hints: dict[str, Any], data: Data, likelihood: Likelihood) -> tuple[str, Any]:
+    """Return the name and the value of one setting, of a model with that likelihood."""
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals or not text.strip():
@@ -231,6 +233,8 @@ def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[
         raise ValueError(f"--set {key}: {name} has no such argument{nearest(key, hints)}; it has {', '.join(hints)}")
     if hints[key] is Likelihood:
         return key, likelihood_of(text, data)
+    if key == "decoder" and text.strip().lower() not in WORDS:
+        return key, decoder_of(text, data, likelihood)
     fits, value = fitted(literal(text), hints[key])
     if not fits:
         raise ValueError(f"--set {key}={text}: it takes {described(hints[key])}")
@@ -279,7 +283,42 @@ def likelihood_of(text: str, data: Data) -> Likelihood:
     name, values, arguments = call
     if name not in LIKELIHOODS:
         raise ValueError(f"unknown likelihood {name!r}{nearest(name, LIKELIHOODS)}; there are {', '.join(LIKELIHOODS)}")
-    return suited(LIKELIHOODS[name], by_name(LIKELIHOODS[name], values, arguments), data)
+    kind = LIKELIHOODS[name]
+    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key != "return"}
+    return suited(kind, by_name(f"likelihood {name}", hints, values, arguments), data)
+
+
+def decoder_of(text: str, data: Data, likelihood: Likelihood) -> Model:
+    """Return the decoder `Name` or `Name(argument=value, ...)` of examples of the data, told maps if nothing else.
+
+    Its `conditioner` is Map(channels=F) or Vector(features=F): what latents are decoded to.
+    """
+    kinds, call = {kind.__name__: kind for kind in MODELS.values() if kind.exact}, named_call(text)
+    if call is None:
+        raise ValueError(f"--set decoder={text}: it takes a model, such as GatedPixelCNN(layers=3, channels=16)")
+    name, values, arguments = call
+    if name not in kinds:
+        raise ValueError(
+            f"--set decoder={text}: unknown decoder {name!r}{nearest(name, kinds)}; there are {', '.join(kinds)}"
+        )
+    told = conditioner_named(arguments.pop("conditioner", f"Map(channels={MAPS})"))
+    hints = {key: hint for key, hint in arguments_of(kinds[name]).items() if key not in ("likelihood", "classes")}
+    given = by_name(f"decoder {name}", hints, values, arguments)
+    return kinds[name](shape=data.shape, likelihood=likelihood, conditioner=told, **given)
+
+
+def conditioner_named(text: str) -> Map | Vector:
+    """Return the conditioner `Map(...)` or `Vector(...)`."""
+    kinds: dict[str, type[Map] | type[Vector]] = {"Map": Map, "Vector": Vector}
+    name, values, arguments = named_call(text) or ("", [], {})
+    if name not in kinds:
+        raise ValueError(f"--set decoder: conditioner must be Map(channels=F) or Vector(features=F), got {text}")
+    hints = {key: hint for key, hint in get_type_hints(kinds[name].__init__).items() if key != "return"}
+    given = by_name(f"conditioner {name}", hints, values, arguments)
+    needed = next(iter(hints))
+    if needed not in given:
+        raise ValueError(f"--set decoder: conditioner {name} needs {needed}, such as {name}({needed}=16)")
+    return kinds[name](**given)
 
 
 def named_call(text: str) -> tuple[str, list[str], dict[str, str]] | None:
@@ -297,27 +336,32 @@ def named_call(text: str) -> tuple[str, list[str], dict[str, str]] | None:
     return function.id, [ast.unparse(value) for value in values], {str(k.arg): ast.unparse(k.value) for k in named}
 
 
-def by_name(kind: type[Likelihood], values: list[str], named: dict[str, str]) -> dict[str, Any]:
-    """Return the arguments of a likelihood by their names, of the types that they have.
+def by_name(what: str, hints: dict[str, Any], values: list[str], named: dict[str, str]) -> dict[str, Any]:
+    """Return arguments by their names, of the types that they have.
+
+    Args:
+        what: whose they are, for errors.
+        hints: the types of all arguments, in their order.
+        values: the first ones, as they are typed.
+        named: others.
 
     Raises:
         ValueError: there is none of that name, one is given twice, they are too many, or one has another type.
     """
-    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key != "return"}
     has = f"it has {', '.join(hints)}" if hints else "it has none"
     if len(values) > len(hints):
-        raise ValueError(f"likelihood {kind.__name__} takes no {len(values)} arguments; {has}")
+        raise ValueError(f"{what} takes no {len(values)} arguments; {has}")
     texts = dict(zip(hints, values, strict=False))
     for key, text in named.items():
         if key not in hints:
-            raise ValueError(f"likelihood {kind.__name__} has no argument {key!r}{nearest(key, hints)}; {has}")
+            raise ValueError(f"{what} has no argument {key!r}{nearest(key, hints)}; {has}")
         if key in texts:
-            raise ValueError(f"likelihood {kind.__name__}: {key} is given twice, as {texts[key]} and as {text}")
+            raise ValueError(f"{what}: {key} is given twice, as {texts[key]} and as {text}")
         texts[key] = text
     found = {key: fitted(literal(text), hints[key]) for key, text in texts.items()}
     for key, (fits, _) in found.items():
         if not fits:
-            raise ValueError(f"likelihood {kind.__name__}: {key}={texts[key]}: it takes {described(hints[key])}")
+            raise ValueError(f"{what}: {key}={texts[key]}: it takes {described(hints[key])}")
     return {key: value for key, (_, value) in found.items()}
 
 
