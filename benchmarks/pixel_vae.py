@@ -49,7 +49,7 @@ WARM_UP = 1000  # steps over which divergences come to count in full
 SAMPLES = 100  # K of the bound
 ACTIVE = 0.01  # variance of a latent's posterior mean over the test part, from which it is used (1509.00519)
 SHOWN, DRAWS = 10, 6  # rows and columns of the picture
-SCALE, CAPTION = 6, 34  # pixels
+SCALE, CAPTION, MARGIN = 7, 44, 12  # pixels
 
 
 class Places(Small):
@@ -143,6 +143,8 @@ def draws(model: PixelVAE, z: Tensor, noise: Tensor) -> Tensor:
 @torch.no_grad()
 def picture(model: Model, alone: Model) -> "Image.Image":
     """Return test digits with draws of what their latents say, draws of other latents, and of none."""
+    from PIL import ImageOps
+
     assert isinstance(model, PixelVAE)
     generator, data = torch.Generator().manual_seed(0), data_for("latents")
     test = data.split("test")
@@ -156,12 +158,13 @@ def picture(model: Model, alone: Model) -> "Image.Image":
     different = draws(model, others.repeat(SHOWN, 1), of_row)
     without = alone.sample(SHOWN * DRAWS // 2, generator=generator)
     blocks = [
-        ("x", x),
-        ("x ~ p(x|z), z of the digit on the left:\nanother noise in every column", same),
-        ("another z in every column,\nthe noise of each row the same", different),
-        ("no latents", without),
+        ("a test\ndigit", x),
+        ("z of that digit in the whole row,\nother noise in every picture", same),
+        ("a z of its own for every column,\nthe noise of a row the same", different),
+        ("the decoder without\nlatents", without),
     ]
-    return beside([block(data, caption, pictures) for caption, pictures in blocks], gap=28)
+    figure = beside([block(data, caption, pictures) for caption, pictures in blocks], gap=36)
+    return ImageOps.expand(figure, MARGIN, "white")
 
 
 def block(data: Data, caption: str, x: Tensor) -> "Image.Image":
@@ -174,7 +177,7 @@ def block(data: Data, caption: str, x: Tensor) -> "Image.Image":
     grid = tiles([each[i : i + columns] for i in range(0, len(each), columns)], scale=SCALE)
     out = Image.new("RGB", (grid.width, grid.height + CAPTION), "white")
     out.paste(grid, (0, CAPTION))
-    ImageDraw.Draw(out).multiline_text((0, 2), caption, "black", ImageFont.load_default(12), spacing=2)
+    ImageDraw.Draw(out).multiline_text((0, 2), caption, "black", ImageFont.load_default(14), spacing=2)
     return out
 
 
