@@ -10,7 +10,7 @@ from ancestral.model import Model
 from ancestral.objectives import nll
 from ancestral.training import train
 from ancestral.training.pacing import default_batch
-from ancestral.training.schedule import Batches, Schedule, mixed, weight_decay
+from ancestral.training.schedule import Batches, Schedule, mixed, usual_decay
 from small_runs import assert_equal, interrupting_early, made, records, some_data, tensors
 
 
@@ -109,8 +109,8 @@ def test_the_average_reaches_further_as_the_run_goes_on() -> None:
 def test_sizes_suit_the_data() -> None:
     assert [default_batch(n) for n in (1, 100, 1258, 5000, 50_000)] == [16, 16, 16, 32, 64]
     assert [default_batch(5000, window) for window in (100, 2048, 4096, 100_000)] == [32, 4, 2, 2]
-    assert weight_decay(0.002, 80) == pytest.approx(1 / (0.002 * 800))
-    assert weight_decay(0.002, 1) == pytest.approx(1 / (0.002 * 500))
+    assert usual_decay(0.002, 80) == pytest.approx(1 / (0.002 * 800))
+    assert usual_decay(0.002, 1) == pytest.approx(1 / (0.002 * 500))
 
 
 def test_seeds_depend_on_every_number() -> None:

@@ -37,27 +37,6 @@ Condition = Any  # Tensor | None, or a tuple of tensors: what a network makes of
 
 
 class Joint(NamedTuple):
-    """Values of x and of the latents of a model, or uniforms for all of them.
-
-    Attributes:
-        x: (B, *shape).
-        z: of the latents z_1, z_2, ..., each (B, *shape of that level).
-    """
-
-    x: Tensor
-    z: tuple[Tensor, ...] = ()
-
-    def at(self, at: tuple[Any, ...]) -> Tensor:
-        """Return what is at the place of a factor."""
-        return self.z[at[1] - 1] if is_latent(at) else self.x[:, *at]
-
-
-def is_latent(at: tuple[Any, ...]) -> bool:
-    """Return whether a factor at this place is a latent's."""
-    return bool(at) and at[0] == "z"
-
-
-class Joint(NamedTuple):
     """Values of x and of a model's latents, or uniforms for all of them.
 
     Attributes:
@@ -173,7 +152,7 @@ class Infer:
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor, closed: bool) -> Tensor:
-    """Return KL(q || p), (B,) nats, in closed form where there is one and it is wanted, else as a draw z of q has it."""
+    """Return KL(q || p), (B,) nats: in closed form where there is one and it is wanted, else as a draw z has it."""
     if closed and isinstance(q, Gaussian) and isinstance(p, Gaussian):
         return q.kl(p).flatten(1).sum(1)
     return q.log_prob(z) - p.log_prob(z)

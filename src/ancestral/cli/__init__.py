@@ -98,6 +98,7 @@ def train(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without files that cannot be read.")] = False,
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(metavar="X", help="Of AdamW; more overfits less.")] = None,
     precision: Annotated[Literal["32", "bf16"] | None, typer.Option(help="Of the computation; 32 by default.")] = None,
     device: Device = "auto",
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of all random numbers; 0 by default.")] = None,
@@ -123,7 +124,7 @@ def train(
     followed = None if recipe is None else recipe_named(recipe)
     options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
     options |= {"rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
-    how = limits | {"batch_size": batch_size, "lr": lr, "precision": precision}
+    how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
     config: dict[str, Any] = {}
     if resume and recipe is not None:
         check_recipe_of(out, recipe)

@@ -63,9 +63,7 @@ class Dense:
             ValueError: there is not one width for each level.
         """
         if len(self.hidden) != len(latents):
-            raise ValueError(
-                f"hidden must have {len(latents)} widths, one for each level of latents, got {self.hidden}"
-            )
+            raise ValueError(f"hidden must hold {len(latents)} widths, one for each level, got {self.hidden}")
         places = () if whole else shape[1:] if len(shape) > 1 else shape
         return DenseNetwork(self, shape, latents, posterior, told, (outputs, *places))
 
@@ -98,9 +96,8 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.shapes = tuple((size,) for size in latents)
         self.out_shape = out_shape
-        downs, states = zip(
-            *(dense.between(n + told, h) for n, h in zip(latents, dense.hidden, strict=True)), strict=True
-        )
+        sizes = zip(latents, dense.hidden, strict=True)
+        downs, states = zip(*(dense.between(size + told, width) for size, width in sizes), strict=True)
         self.downs, self.ups, self.posteriors = nn.ModuleList(downs), nn.ModuleList(), nn.ModuleList()
         below = math.prod(shape)
         for size, width, above in zip(latents, dense.hidden, [*states[1:], told], strict=True):

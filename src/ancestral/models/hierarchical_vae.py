@@ -79,16 +79,17 @@ class HierarchicalVAE(LatentVariables, Model):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Tell the layers what x is like; a table begins with the frequencies of its levels (1509.00519)."""
         self.check_shape(tuple(self.check(x).shape[1:]))
-        table = isinstance(self.likelihood, Table) and not self.likelihood.couples_channels
-        self.network.begin(self.likelihood.scale(x), first_outputs(x, self.likelihood) if table else None)
+        self.network.begin(self.likelihood.scale(x), first_outputs(x, self.likelihood))
 
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:
         """Return which values the network sees at a place: none, for given the latents all are independent."""
         return torch.zeros(self.shape, dtype=torch.bool)
 
 
-def first_outputs(x: Tensor, likelihood: Table) -> Tensor:
-    """Return the outputs (P, *positions) of a table that says how frequent levels are in x (B, *shape)."""
+def first_outputs(x: Tensor, likelihood: Likelihood) -> Tensor | None:
+    """Return the outputs (P, *positions) of a table that says how frequent levels are in x; None of a density."""
+    if not isinstance(likelihood, Table) or likelihood.couples_channels:
+        return None
     x = x if x.dim() > 2 else x[:, None]
     log_p = F.one_hot(x.long(), likelihood.levels).float().mean(0).clamp(CLIP, 1 - CLIP).log().movedim(-1, 1)
     return (log_p if likelihood.width > 1 else log_p.diff(dim=1)).flatten(0, 1)

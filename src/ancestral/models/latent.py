@@ -43,8 +43,10 @@ class Terms(NamedTuple):
         return self.log_px - self.kl.sum(1)
 
 
-# To a type checker the mixin is a Model, whose methods it uses; at runtime the model inherits from both.
-Base = Model if TYPE_CHECKING else object
+if TYPE_CHECKING:  # to a type checker the mixin is a Model, whose methods it uses; a model inherits from both
+    Base = Model
+else:
+    Base = object
 
 
 class LatentVariables(Base):
@@ -182,10 +184,10 @@ class LatentVariables(Base):
             wanted = ", ".join(map(str, self.shape))
             raise ValueError(f"x must have shape (B, {wanted}), got examples of {shape}")
 
-    def noise(self, n: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Joint:  # type: ignore[override]
-        """Return uniforms for x and for all latents."""
-        uniforms = super().noise
-        return Joint(uniforms(n, shape, generator), tuple(uniforms(n, s, generator) for s in self.network.shapes))
+    def uniforms(self, n: int, generator: torch.Generator | None = None) -> Joint:
+        """Return uniforms in [0, 1) for x and for all latents; see `Model.noise`."""
+        x, *z = (self.noise(n, shape, generator) for shape in (self.shape, *self.network.shapes))
+        return Joint(x, tuple(z))
 
     @torch.no_grad()
     def sample(
@@ -212,7 +214,7 @@ class LatentVariables(Base):
             ValueError: a latent that is given has another shape, or there is no such level.
         """
         latents = check_latents({} if latents is None else latents, self.network.shapes, n)
-        noise = self.noise(n, shape or self.shape, generator)
+        noise = self.uniforms(n, generator)
         walk = self.walk(n, self.check_context(context, n), shape=shape)
         return drive(walk, Fixed(latents, Sample(noise, temperature)))
 
@@ -221,7 +223,7 @@ class LatentVariables(Base):
         self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, ...]:
         """Return a draw of the posterior, z_1 first, each (B, *shape of that level)."""
-        source = Infer(x, self.noise(len(x), self.shape, generator))
+        source = Infer(x, self.uniforms(len(x), generator))
         self.inferred(x, context, source)
         return tuple(source.z[level] for level in self.levels)
 
@@ -260,7 +262,7 @@ class LatentVariables(Base):
     def interpolate(
         self, a: Tensor, b: Tensor, steps: int = 8, context: Tensor | None = None, *, temperature: float = 0.0
     ) -> Tensor:
-        """Return examples between a and b, (steps, *shape): all latents go straight from the one's means to the other's.
+        """Return examples between a and b, (steps, *shape): latents go straight from the means of one to the other's.
 
         Args:
             a: one example, (*shape).
@@ -303,7 +305,7 @@ class LatentVariables(Base):
         context = self.check_context(context, len(x))
         told = None if context is None else context[rows]
         x, known = x[rows], known[rows]
-        noise = self.noise(len(rows), self.shape, generator)
+        noise = self.uniforms(len(rows), generator)
         out = drive(self.walk(len(rows), told), Complete(x, known, Sample(noise)))
         weights = torch.zeros(len(rows), dtype=torch.float64, device=out.device)
         for _ in range(ROUNDS if bool(known.any()) and not bool(known.all()) else 0):
@@ -313,8 +315,8 @@ class LatentVariables(Base):
     def redrawn(
         self, x: Tensor, known: Tensor, context: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Return x with its unknown values drawn anew by way of the latents, and the log-weights p(known, z) / q(z|x)."""
-        noise = self.noise(len(x), self.shape, generator)
+        """Return x with its unknown values drawn anew by way of the latents, and log p(known, z) - log q(z|x)."""
+        noise = self.uniforms(len(x), generator)
         inferred = Infer(x, noise)
         state = self.inferred(x, context, inferred)
         source = Complete(x, known, Sample(noise))

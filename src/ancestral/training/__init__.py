@@ -35,7 +35,7 @@ from ancestral.training.resuming import (
     read_state,
     write_state,
 )
-from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, permutation, weight_decay
+from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, permutation, usual_decay
 
 __all__ = ["Summary", "train"]
 
@@ -91,6 +91,7 @@ def train(
     minutes: float | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
+    weight_decay: float | None = None,
     precision: int | str | None = None,
     device: str = "auto",
     seed: int | None = None,
@@ -116,6 +117,7 @@ def train(
         batch_size: over all processes; by default between 16 and 64, the more the more data there is, but of windows
             about 8,192 new samples, and 2 windows at least.
         lr: the highest rate of Adam, before it falls to zero; 0.003 by default.
+        weight_decay: of AdamW; by default so much that what a batch did is forgotten in about 10 epochs.
         precision: 32, the default, or "bf16" for mixed precision.
         device: "auto", "cpu" or "cuda".
         seed: of order, noise and dropout, 0 by default; the weights are those that the model has.
@@ -129,7 +131,7 @@ def train(
     """
     clock = Clock()
     limits = {"epochs": epochs, "steps": steps, "minutes": minutes}
-    sizes = {"batch_size": batch_size, "lr": lr}
+    sizes = {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
     check_limits(limits, sizes, seed or 0)
     before = earlier(Path(out), resume)
     data = data.reaching(model.reach)
@@ -142,7 +144,7 @@ def train(
     described = {"model": describe(model), "data": {**data.describe(), "fingerprint": fingerprint(data)}}
     same = {**described, "data": identity(described["data"]), "training": training}
     if before is None:
-        sizes = {"batch_size": usual_batch(data), "lr": LR}
+        sizes = {"batch_size": usual_batch(data), "lr": LR, "weight_decay": None}
         settings = {**dict.fromkeys(limits), **sizes, "precision": "32", "seed": 0, **training}
     else:
         check_same(Path(out), before, same)
@@ -211,7 +213,9 @@ class Run:
         if not resume:  # every process does the same
             torch.manual_seed(mixed(self.settings["seed"], 0))
             model.initialize(*self.examples(self.batches.at(0)[1], 0)[:2])
-        decay = weight_decay(self.settings["lr"], self.batches.per_epoch)
+        decay = self.settings.get("weight_decay")  # older runs record none
+        if decay is None:
+            decay = usual_decay(self.settings["lr"], self.batches.per_epoch)
         optimizer = torch.optim.AdamW(groups(model, decay), betas=BETAS, fused=True)
         self.objective, self.optimizer = accelerator.prepare(Objective(model, loss), optimizer)
         self.state = State(model, optimizer)  # now that all processes have the weights of the first

@@ -56,7 +56,7 @@ def check_limits(limits: Mapping[str, float | None], sizes: Mapping[str, float |
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} both limit the run: give one of epochs, steps and minutes")
     for name, value in {**limits, **sizes}.items():
-        if value is not None and not 0 < value < math.inf:
+        if value is not None and not 0 < value < math.inf and (name, value) != ("weight_decay", 0):
             raise ValueError(f"{name} must be positive, got {value}")
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}")

@@ -107,7 +107,7 @@ class Schedule:
         return math.ceil(done / every) if done % every == 0 or done == self.steps else 0
 
 
-def weight_decay(lr: float, per_epoch: int) -> float:
+def usual_decay(lr: float, per_epoch: int) -> float:
     """Return AdamW's weight decay: what a batch did to the weights is forgotten, but for 1/e, in about 10 epochs.
 
     A time in epochs, so that little data, which is soon overfitted, is held back and much data is not (2405.13698).
