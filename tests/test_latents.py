@@ -328,7 +328,7 @@ def test_proposals_approach_the_conditional(caplog):
         set_head(model.network.priors[0], 0.5, 0, 0.9)
         set_head(model.network.posteriors[0], torch.tensor([0.3, -0.3, 0.3, -0.3]), 0, 0.9)
         set_head(model.network.posteriors[1], 0.4, 0, 0.95)
-        noise = model.noise(20000, (4,))
+        noise = model.uniforms(20000)
         state = drive(model.descent(20000), Sample(noise))
         points = every_x(2, (4,))
         p = torch.stack([model.log_px(x.expand(20000, -1), state).exp().mean() for x in points])

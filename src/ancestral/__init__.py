@@ -37,6 +37,7 @@ _HOME = {
     "PixelSNAIL": "models",
     "WaveNet": "models",
     "HierarchicalVAE": "models",
+    "PixelVAE": "models",
     "Dense": "latents",
     "Convolutional": "latents",
     "Residual": "latents",

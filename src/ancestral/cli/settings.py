@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import torch
 
 from ancestral import latents
-from ancestral.checkpoint import build
-from ancestral.cli.values import Call, called, described, fitted, literal, nearest
-from ancestral.conditioning import Frames, Map
+from ancestral.checkpoint import build, describe
+from ancestral.cli.values import Call, called, described, fitted, literal, made, nearest
+from ancestral.conditioning import Frames, Map, Vector
 from ancestral.data import BINARIZE, GIVEN, Data, Mel, load
 from ancestral.likelihoods import (
     Bernoulli,
@@ -53,9 +53,13 @@ VALUES: tuple[tuple[Any, str, Mapping[str, type[Any]], str], ...] = (  # argumen
     (latents.Posterior, "posterior", POSTERIORS, "MeanField"),
     (latents.Layers, "layers", LAYERS, "Dense(hidden=(200, 100))"),
 )
-FEATURES = 16  # of the latents, for a decoder
+WITHIN: Mapping[str, Mapping[str, type[Any]]] = {
+    "conditioner": {"Map": Map, "Vector": Vector},
+    "likelihood": LIKELIHOODS,
+}
 FEW_LEVELS = 32  # up to here a softmax needs no idea of which levels are neighbours
 MOST_LEVELS = 256  # of a softmax
+MAPS = 16  # that latents are decoded to, where a decoder is named without its conditioner
 
 
 class Start(NamedTuple):
@@ -119,7 +123,8 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
             raise ValueError(differing(f"{what} {value}", before[what], out))
     for setting in settings:
         key, value = parsed(setting, registered(model), arguments_of(type(model)), data)
-        if value != model.arguments[key]:
+        value = nested(key, value, type(model), data, model.arguments) if isinstance(value, Call) else value
+        if describe(value) != describe(model.arguments[key]):
             raise ValueError(differing(f"--set {setting}", model.arguments[key], out))
     return Start(registered(model), model, data)
 
@@ -169,11 +174,11 @@ def nested(key: str, call: Call, kind: type[Model], data: Data, given: Mapping[s
         given: the other arguments of the model around it.
     """
     if key == "prior":
-        others = {name: value for name, value in given.items() if not isinstance(value, Call)}
-        top = kind(shape=data.shape, **others).network.shapes[-1]  # type: ignore[union-attr, index]
+        others = {name: value for name, value in given.items() if not isinstance(value, Call | Model)}
+        top = kind(**{**others, "shape": data.shape}).network.shapes[-1]  # type: ignore[union-attr, index]
         return call.kind(shape=top, **{"likelihood": GaussianMixture(), **call.arguments})
-    conditioner = Map(channels=FEATURES, features=FEATURES)
-    return call.kind(shape=data.shape, likelihood=given["likelihood"], conditioner=conditioner, **call.arguments)
+    own = {"likelihood": given["likelihood"], "conditioner": Map(channels=MAPS)}
+    return call.kind(shape=data.shape, **{**own, **call.arguments})
 
 
 def check_suits(kind: type[Model], name: str, data: Data) -> None:
@@ -251,9 +256,9 @@ def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[
     for hint, noun, kinds, such in VALUES:
         if hint is hints[key]:
             call = called(text, f"--set {key}", noun, kinds, such)
-            return key, call.kind(**call.arguments)
+            return key, made(call, f"--set {key}")
     if Model in get_args(hints[key]) and literal(text) is not None:
-        return key, called(text, f"--set {key}", "model", NESTED, "GatedPixelCNN(layers=3)")
+        return key, called(text, f"--set {key}", key, NESTED, "GatedPixelCNN(layers=3, channels=16)", WITHIN)
     fits, value = fitted(literal(text), hints[key])
     if not fits:
         raise ValueError(f"--set {key}={text}: it takes {described(hints[key])}")

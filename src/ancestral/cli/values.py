@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["Call", "called", "described", "fitted", "literal", "nearest"]
+__all__ = ["Call", "called", "described", "fitted", "literal", "made", "nearest"]
 
+SAID = ("return", "shape", "conditioner", "classes")  # what no value on a command line says: its place does
 WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 
@@ -56,7 +57,14 @@ def described(hint: Any) -> str:
     return words.get(hint, str(hint))
 
 
-def called(text: str, option: str, noun: str, kinds: Mapping[str, type[Any]], example: str) -> Call:
+def called(
+    text: str,
+    option: str,
+    noun: str,
+    kinds: Mapping[str, type[Any]],
+    example: str,
+    within: Mapping[str, Mapping[str, type[Any]]] | None = None,
+) -> Call:
     """Return what `Name` or `Name(argument=value, ...)` means.
 
     Args:
@@ -65,6 +73,7 @@ def called(text: str, option: str, noun: str, kinds: Mapping[str, type[Any]], ex
         noun: what it names, for errors: "likelihood".
         kinds: the classes by name.
         example: what could be typed.
+        within: arguments that are themselves a `Name(...)`, and the classes of these.
 
     Raises:
         ValueError: it is no such name, or the arguments do not fit.
@@ -75,7 +84,20 @@ def called(text: str, option: str, noun: str, kinds: Mapping[str, type[Any]], ex
     name, values, named = call
     if name not in kinds:
         raise ValueError(f"unknown {noun} {name!r}{nearest(name, kinds)}; there are {', '.join(kinds)}")
-    return Call(kinds[name], by_name(kinds[name], f"{noun} {name}", values, named))
+    inner = {key: objects for key, objects in (within or {}).items() if key in named}
+    built = {}
+    for key, objects in inner.items():
+        part = called(named.pop(key), f"{option}: {key}", key, objects, f"{next(iter(objects))}(...)")
+        built[key] = made(part, f"{option}: {key}")
+    return Call(kinds[name], by_name(kinds[name], f"{noun} {name}", values, named) | built)
+
+
+def made(call: Call, option: str) -> Any:
+    """Return the object that was typed, or raise ValueError where it lacks an argument."""
+    try:
+        return call.kind(**call.arguments)
+    except TypeError as error:
+        raise ValueError(f"{option}: {call.kind.__name__}: {str(error).partition('() ')[2]}") from error
 
 
 def named_call(text: str) -> tuple[str, list[str], dict[str, str]] | None:
@@ -99,7 +121,7 @@ def by_name(kind: type[Any], who: str, values: list[str], named: dict[str, str])
     Raises:
         ValueError: there is none of that name, one is given twice, they are too many, or one has another type.
     """
-    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key not in ("return", "shape")}
+    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key not in SAID}
     has = f"it has {', '.join(hints)}" if hints else "it has none"
     if len(values) > len(hints):
         raise ValueError(f"{who} takes no {len(values)} arguments; {has}")

@@ -37,14 +37,21 @@ class Convolutional(Maps):
         check_odd("kernel_size", self.kernel_size)
 
     def build(
-        self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: Posterior, told: int, outputs: int
+        self,
+        shape: tuple[int, ...],
+        latents: tuple[int, ...],
+        posterior: Posterior,
+        told: int,
+        outputs: int,
+        whole: bool = False,
     ) -> "ConvolutionalNetwork":
         """Return the layers; see `posteriors.Layers`.
 
         Raises:
             ValueError: x is no image, there is not one stride for each level, or one does not divide the maps.
         """
-        return ConvolutionalNetwork(self, shape, self.sizes(shape, len(latents)), latents, posterior, told, outputs)
+        sizes = self.sizes(shape, len(latents))
+        return ConvolutionalNetwork(self, shape, sizes, latents, posterior, told, outputs, whole)
 
     def convolution(self, inputs: int, outputs: int, size: Size, stride: int = 1) -> nn.Conv2d:
         """Return a convolution with the weights of Glorot & Bengio, of maps of that size."""
@@ -95,8 +102,10 @@ class ConvolutionalNetwork(nn.Module):
         posterior: Posterior,
         told: int,
         outputs: int,
+        whole: bool,
     ) -> None:
         super().__init__()
+        self.whole = whole
         width, levels = value.channels, list(zip(latents, sizes[1:], strict=True))
         self.shapes = tuple((variables, *size) for variables, size in levels)
         self.ups, self.downs, self.posteriors = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -135,7 +144,11 @@ class ConvolutionalNetwork(nn.Module):
         return cast(Tensor, self.downs[level - 1](joined(z, told)))
 
     def observe(self, state: Tensor) -> Tensor:
-        return cast(Tensor, self.out(state))
+        maps = cast(Tensor, self.out(state))
+        return maps.mean((2, 3)) if self.whole else maps
+
+    def without_top(self) -> None:
+        self.top_prior = None
 
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:
         begin_with(self.centre, self.out, x, outputs)

@@ -40,7 +40,13 @@ class Dense:
         check_dropout(self.dropout)
 
     def build(
-        self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: Posterior, told: int, outputs: int
+        self,
+        shape: tuple[int, ...],
+        latents: tuple[int, ...],
+        posterior: Posterior,
+        told: int,
+        outputs: int,
+        whole: bool = False,
     ) -> "DenseNetwork":
         """Return the layers.
 
@@ -50,13 +56,15 @@ class Dense:
             posterior: says what a level is inferred from.
             told: features of a context.
             outputs: of each position of x: parameters of a likelihood, or features for a decoder.
+            whole: whether they are of x as a whole instead.
 
         Raises:
             ValueError: there is not one width for each level.
         """
         if len(self.hidden) != len(latents):
             raise ValueError(f"hidden must hold {len(latents)} widths, one for each level, got {self.hidden}")
-        return DenseNetwork(self, shape, latents, posterior, told, outputs)
+        places = () if whole else shape[1:] if len(shape) > 1 else shape
+        return DenseNetwork(self, shape, latents, posterior, told, (outputs, *places))
 
     def between(self, inputs: int, width: int, dropout: float = 0.0) -> tuple[nn.Sequential, int]:
         """Return the layers between two levels, and how many features they give."""
@@ -82,11 +90,11 @@ class DenseNetwork(nn.Module):
         latents: tuple[int, ...],
         posterior: Posterior,
         told: int,
-        outputs: int,
+        out_shape: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.shapes = tuple((size,) for size in latents)
-        self.out_shape = (outputs, *(shape[1:] if len(shape) > 1 else shape))
+        self.out_shape = out_shape
         sizes = zip(latents, dense.hidden, strict=True)
         downs, states = zip(*(dense.between(size + told, width) for size, width in sizes), strict=True)
         self.downs, self.ups, self.posteriors = nn.ModuleList(downs), nn.ModuleList(), nn.ModuleList()
@@ -120,6 +128,9 @@ class DenseNetwork(nn.Module):
 
     def observe(self, state: Tensor) -> Tensor:
         return cast(Tensor, self.out(state).unflatten(1, self.out_shape))
+
+    def without_top(self) -> None:
+        self.top_prior = None
 
     @torch.no_grad()
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:

@@ -54,7 +54,10 @@ class Network(Protocol):
         """Return the state that the level below, or x, is told, when z of this level is known."""
 
     def observe(self, state: State) -> Tensor:
-        """Return what p(x|z) is made of: (B, outputs, *positions)."""
+        """Return what p(x|z) is made of: (B, outputs, *positions), or (B, outputs) where it is of x as a whole."""
+
+    def without_top(self) -> None:
+        """Drop the layers that say p of the top level, and nothing else: a model says it."""
 
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:
         """Set what depends on data before training: by scaled x, and the bias of `observe`, (outputs, *positions)."""
@@ -68,7 +71,13 @@ class Layers(Protocol):
         """What the height and the width of x must be a multiple of."""
 
     def build(
-        self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: "Posterior", told: int, outputs: int
+        self,
+        shape: tuple[int, ...],
+        latents: tuple[int, ...],
+        posterior: "Posterior",
+        told: int,
+        outputs: int,
+        whole: bool = False,
     ) -> Any:
         """Return a module that is a `Network`.
 
@@ -78,6 +87,7 @@ class Layers(Protocol):
             posterior: says what a level is inferred from.
             told: features of a context.
             outputs: of each position of x.
+            whole: whether they are of x as a whole instead.
         """
 
 

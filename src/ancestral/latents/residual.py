@@ -53,7 +53,13 @@ class Residual(Maps):
             check_sizes("blocks", self.blocks, 0)
 
     def build(
-        self, shape: tuple[int, ...], latents: tuple[int, ...], posterior: Posterior, told: int, outputs: int
+        self,
+        shape: tuple[int, ...],
+        latents: tuple[int, ...],
+        posterior: Posterior,
+        told: int,
+        outputs: int,
+        whole: bool = False,
     ) -> "ResidualNetwork":
         """Return the layers; see `posteriors.Layers`.
 
@@ -63,7 +69,7 @@ class Residual(Maps):
         """
         if not posterior.reads_state:
             raise ValueError(f"posterior must be TopDown() where network is Residual, got {posterior!r}")
-        return ResidualNetwork(self, shape, self.sizes(shape, len(latents)), latents, told, outputs)
+        return ResidualNetwork(self, shape, self.sizes(shape, len(latents)), latents, told, outputs, whole)
 
     def encoder(self, sizes: list[Size]) -> nn.ModuleList:
         """Return what leads to each level: all blocks of a resolution at its first level, nothing at the others.
@@ -162,8 +168,10 @@ class ResidualNetwork(nn.Module):
         latents: tuple[int, ...],
         told: int,
         outputs: int,
+        whole: bool,
     ) -> None:
         super().__init__()
+        self.whole = whole
         width, levels = value.channels, list(zip(latents, sizes[1:], strict=True))
         self.shapes = tuple((variables, *size) for variables, size in levels)
         self.first = convolution(shape[0] + told, width, sizes[0])
@@ -210,7 +218,11 @@ class ResidualNetwork(nn.Module):
         return cast(Tensor, self.mixins[level - 1](self.level(level)(state.after, joined(z, told))))
 
     def observe(self, state: Tensor) -> Tensor:
-        return cast(Tensor, self.out(self.last(state) * self.gain + self.bias))
+        maps = cast(Tensor, self.out(self.last(state) * self.gain + self.bias))
+        return maps.mean((2, 3)) if self.whole else maps
+
+    def without_top(self) -> None:
+        """Nothing is of the top alone: what says p of a level says what goes on from it, too."""
 
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:
         begin_with(self.centre, self.out, x, outputs)

@@ -5,6 +5,7 @@ from ancestral.models.gated_pixelcnn import GatedPixelCNN
 from ancestral.models.hierarchical_vae import HierarchicalVAE
 from ancestral.models.made import MADE
 from ancestral.models.multiscale import MultiScalePixelRNN
+from ancestral.models.pixel_vae import PixelVAE
 from ancestral.models.pixelcnn import PixelCNN
 from ancestral.models.pixelcnnpp import PixelCNNpp
 from ancestral.models.pixelrnn import DiagonalBiLSTM, RowLSTM
@@ -21,6 +22,7 @@ __all__ = [
     "PixelCNN",
     "PixelCNNpp",
     "PixelSNAIL",
+    "PixelVAE",
     "RowLSTM",
     "WaveNet",
 ]
@@ -36,4 +38,5 @@ MODELS: dict[str, type[Model]] = {
     "pixelsnail": PixelSNAIL,
     "wavenet": WaveNet,
     "hierarchical-vae": HierarchicalVAE,
+    "pixel-vae": PixelVAE,
 }

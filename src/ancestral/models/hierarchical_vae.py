@@ -24,7 +24,7 @@ from ancestral.latents import BottomUp, Dense, Layers, Posterior
 from ancestral.latents.posteriors import State, repeated
 from ancestral.likelihoods import Bernoulli, Likelihood, Table, check_likelihood, check_sizes
 from ancestral.model import Model
-from ancestral.models.latent import LatentVariables, check_prior
+from ancestral.models.latent import LatentVariables, chosen_prior
 from ancestral.walk import Walk, map_factors
 
 CLIP = 0.001  # of the means that the output layer begins with (1509.00519)
@@ -65,9 +65,7 @@ class HierarchicalVAE(LatentVariables, Model):
         self.posterior = posterior
         told, outputs = features_of(self.conditioner), likelihood.features(1 if len(shape) == 1 else shape[0])
         self.network = network.build(self.shape, check_sizes("latents", latents), posterior, told, outputs)
-        self.prior = check_prior(prior, self.network.shapes[-1], self.conditioner)
-        if prior is not None:
-            self.network.top_prior = None
+        self.prior = chosen_prior(prior, self.network, self.conditioner)
 
     def log_px(self, x: Tensor, state: State, counted: Tensor | None = None) -> Tensor:
         params = self.network.observe(state)

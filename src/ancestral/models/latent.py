@@ -387,10 +387,12 @@ def check_latents(latents: Mapping[int, Tensor], shapes: tuple[tuple[int, ...], 
     return latents
 
 
-def check_prior(prior: Model | None, shape: tuple[int, ...], conditioner: nn.Module | None) -> Model | None:
-    """Return a model of the top latent, or raise ValueError where it is none."""
+def chosen_prior(prior: Model | None, network: Network, conditioner: nn.Module | None) -> Model | None:
+    """Return a model of the top latent, in the place of what the network says of it; ValueError where it is none."""
     if prior is None:
         return None
+    network.without_top()
+    shape = network.shapes[-1]
     if not isinstance(prior, Model) or prior.likelihood.levels is not None or not prior.exact:
         raise ValueError(f"prior must be a continuous autoregressive model, got {type(prior).__name__}")
     if tuple(prior.shape) != shape:

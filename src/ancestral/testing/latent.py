@@ -87,7 +87,7 @@ def wide_noise(model: LatentVariables, n: int) -> tuple[Joint, Tensor]:
     """Return uniforms that reach farther out than uniform ones, and log(1 / their density), (n,)."""
     scales = torch.tensor(WIDER, dtype=torch.float64)
     mine = scales[torch.randint(len(scales), (n,))]
-    scores = [torch.randn_like(u) * mine.view(-1, *(1,) * (u.dim() - 1)) for u in model.noise(n, model.shape).z]
+    scores = [torch.randn_like(u) * mine.view(-1, *(1,) * (u.dim() - 1)) for u in model.uniforms(n).z]
     flat = torch.cat([s.flatten(1) for s in scores], 1)
     far = flat.square().sum(1, keepdim=True) * (1 - 1 / scales.square()) / 2 - flat.shape[1] * scales.log()
     ratio = math.log(len(scales)) - far.logsumexp(1)  # of densities: of the mixture of scales under that of scale one
@@ -112,7 +112,7 @@ def difference(model: LatentVariables, batch: int = 3, times: int = 2) -> float:
     """Return by how much the walk and the parallel pass differ at most, in nats, for several draws of each x."""
     x = random_x(model, batch).to(model.device)
     x = x.to(model.dtype) if x.is_floating_point() else x
-    (context, contexts), noise = repeated_context(model, batch, times), model.noise(times * batch, model.shape)
+    (context, contexts), noise = repeated_context(model, batch, times), model.uniforms(times * batch)
     several = x.repeat(times, *(1,) * len(model.shape))
     source, visited = Infer(several, noise), Visited()
     drive(model.walk(times * batch, context, x=x), visited.then(source))
@@ -163,7 +163,7 @@ def cheap_walk(model: Model) -> str:
     x, context = random_x(small, 2), random_context(small, 2)
     with FlopCounterMode(display=False) as parallel, torch.no_grad():
         small.log_prob(x, context)
-    drive(small.walk(2, context), (visited := Visited()).then(Sample(small.noise(2, small.shape))))
+    drive(small.walk(2, context), (visited := Visited()).then(Sample(small.uniforms(2))))
     given = iter(visited.values)
     with FlopCounterMode(display=False) as walked:  # of the walk, not of the inverse cdf
         drive(small.walk(2, context), lambda factor: next(given))
@@ -177,7 +177,7 @@ def cached_is_naive(model: Model) -> str:
     """5. The same uniforms give the same sample, which is that of every value for itself by the parallel pass."""
     continuous = model.likelihood.levels is None
     small = small_of(model, likelihood=model.likelihood if continuous else few_levels(model.likelihood))
-    context, noise = random_context(small, 2), small.noise(2, small.shape)
+    context, noise = random_context(small, 2), small.uniforms(2)
     visited = Visited()
     x = drive(small.walk(2, context), visited.then(Sample(noise))).clone()
     assert torch.equal(drive(small.walk(2, context), Sample(noise)), x), "the same uniforms give another sample"
@@ -221,7 +221,7 @@ def drawn_naively(model: LatentVariables, so_far: Tensor, state: Any, at: tuple[
 def walks_apart(model: Model) -> str:
     """8. Two interleaved walks do not disturb each other."""
     small = small_of(model)
-    data = [(random_x(small, 2), random_context(small, 2), small.noise(2, small.shape)) for _ in range(2)]
+    data = [(random_x(small, 2), random_context(small, 2), small.uniforms(2)) for _ in range(2)]
     alone, together = ([Visited(), Visited()] for _ in range(2))
     for (x, context, noise), seen in zip(data, alone, strict=True):
         drive(small.walk(2, context, x=x), seen.then(Infer(x, noise)))
@@ -253,7 +253,7 @@ def check_bounds(model: LatentVariables, batch: int = 4, times: int = 1600, samp
     x = random_x(model, batch)
     several = x.repeat(times, *(1,) * len(model.shape))
     context, contexts = repeated_context(model, batch, times)
-    noise = model.noise(len(several), model.shape)
+    noise = model.uniforms(len(several))
     elbo = model.terms(several, contexts, noise=noise).elbo().view(times, -1).mean(1)
     weights = model.log_weights(x, context, times, noise=noise).mean(1)
     tight = model.log_prob(several, contexts, samples=samples).view(times, -1).mean(1)
