@@ -106,6 +106,8 @@ def randomized(model: Model) -> Model:
     with torch.no_grad():
         for p in model.parameters():
             p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else bias)
+    if isinstance(decoder := getattr(model, "decoder", None), Model):
+        randomized(decoder)
     return model
 
 
