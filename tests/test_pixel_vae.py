@@ -51,7 +51,7 @@ def test_given_latents_the_decoder_is_causal(kind, told):
     """Each value changes log p of later values only; and of all of them together, what the latents do."""
     model = pixel_vae(kind, told)
     x, z = random_x(model, 1), (torch.randn(1, 4).double(), torch.randn(1, 3).double())
-    context = model.network.observe(drive(model.descent(1), Fixed(given(z), Sample(model.noise(1, model.shape)))))
+    context = model.network.observe(drive(model.descent(1), Fixed(given(z), Sample(model.uniforms(1)))))
     before = model.decoder.log_probs(x, context).flatten()
     for i in range(x.numel()):
         changed = x.flatten().clone()
@@ -67,7 +67,7 @@ def test_given_latents_the_decoder_is_causal(kind, told):
 def test_walked_is_parallel(kind, told):
     """log p(x|z) by the factors of the walk is that of one parallel pass, for the same draw of the posterior."""
     model = pixel_vae(kind, told)
-    x, noise = random_x(model, 3), model.noise(3, model.shape)
+    x, noise = random_x(model, 3), model.uniforms(3)
     walked, drawn = Infer(x, noise), Infer(x, noise)
     assert torch.equal(drive(model.walk(3, x=x), walked), x)
     log_px = model.log_px(x, model.inferred(x, None, drawn))
@@ -80,7 +80,7 @@ def test_a_sample_is_drawn_from_what_is_scored(told):
     """With fixed latents, frequencies of all 16 images are the exponentials of log p(x|z)."""
     model = pixel_vae(told=told, shape=(1, 2, 2), latents=(2,))
     z, x = torch.tensor([[0.3, -1.2]]).double(), every_x(2, (1, 2, 2))
-    state = drive(model.descent(16), Fixed({1: z.expand(16, -1)}, Sample(model.noise(16, model.shape))))
+    state = drive(model.descent(16), Fixed({1: z.expand(16, -1)}, Sample(model.uniforms(16))))
     p = model.log_px(x, state).exp().detach()
     torch.testing.assert_close(p.sum().item(), 1.0)
     drawn = model.sample(8000, latents={1: z.expand(8000, -1)}).flatten(1)
@@ -121,7 +121,7 @@ def test_the_bound_of_many_draws_is_tighter():
 def test_several_draws_of_each_example_at_once():
     """Row i of several draws is of example i % B: by one example at a time it is the same, for the same noise."""
     model, x = pixel_vae(), torch.randint(2, (3, 1, 4, 5))
-    noise = model.noise(6, model.shape)
+    noise = model.uniforms(6)
     source = Infer(x, noise)
     both = model.log_px(x, model.inferred(x, None, source, times=2))
     for i in range(6):
@@ -268,13 +268,13 @@ def test_latent_maps_under_and_over_image_models(told, layers, kind, likelihood)
     with torch.no_grad():
         for p in model.parameters():  # what begins with zeros hides what lies before it
             p.add_(torch.randn_like(p), alpha=0.05)
-    assert model.network.observe(drive(model.descent(4, 1), Sample(model.noise(4, model.shape)))).shape == (
+    assert model.network.observe(drive(model.descent(4, 1), Sample(model.uniforms(4)))).shape == (
         (4, 4) if isinstance(told, Vector) else (4, 3, 8, 8)
     )
     x, label = random_x(model, 4), torch.arange(4) % 3
     model.log_prob(x, label, samples=2).sum().backward()
     assert not without_gradient(model)
-    noise = model.noise(4, model.shape)
+    noise = model.uniforms(4)
     walked, drawn = Infer(x, noise), Infer(x, noise)
     drive(model.walk(4, label, x), walked)
     log_px = model.log_px(x, model.inferred(x, label, drawn))
