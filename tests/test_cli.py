@@ -18,7 +18,8 @@ import torch
 
 from ancestral import checkpoint, data, testing
 from ancestral.cli.console import print_json
-from ancestral.cli.settings import build_model, default_likelihood, likelihood_of, literal
+from ancestral.cli.settings import build_model, default_likelihood, likelihood_of
+from ancestral.cli.values import literal
 from ancestral.data.restore import Arrays
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
 from ancestral.models import MADE, MODELS, GatedPixelCNN
@@ -26,7 +27,7 @@ from ancestral.report.words import citation
 from ancestral.runs import Run, in_units, open_run, relabelled
 from calls import Call, Done, exit_status
 
-COMMANDS = ("train", "evaluate", "sample", "complete", "verify", "report", "models", "data", "recipes")
+COMMANDS = ("train", "evaluate", "sample", "complete", "encode", "verify", "report", "models", "data", "recipes")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from ancestral.checkpoint import load, save
 from ancestral.distributions import Gaussian
 from ancestral.latents import BottomUp, Convolutional, Dense, Ladder, MeanField, Residual, TopDown
-from ancestral.likelihoods import Bernoulli, Categorical
+from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
 from ancestral.models import HierarchicalVAE
 from ancestral.walk import Fixed, Infer, Sample, drive
 
@@ -58,7 +58,7 @@ SIZES = [
     (Convolutional(4, strides=(1, 1)), (1, 5, 3), (3, 5), [(3, 5, 3), (5, 5, 3)]),
     (Convolutional(4, strides=(3, 1, 2)), (1, 6, 12), (1, 2, 3), [(1, 2, 4), (2, 2, 4), (3, 1, 2)]),
     (Residual(4, strides=(2, 1, 2, 1, 7)), (1, 28, 28), (16,) * 5, [(16, s, s) for s in (14, 14, 7, 7, 1)]),
-    (Residual(4, strides=(1, 1), layers=0), (1, 5, 3), (3, 5), [(3, 5, 3), (5, 5, 3)]),
+    (Residual(4, strides=(1, 1), blocks=(0,)), (1, 5, 3), (3, 5), [(3, 5, 3), (5, 5, 3)]),
     (Residual(4, strides=(1, 3, 2)), (3, 6, 12), (1, 2, 3), [(1, 6, 12), (2, 2, 4), (3, 1, 2)]),
     (Residual(2, strides=(1, 2)), (1, 2, 130), (1, 1), [(1, 2, 130), (1, 1, 65)]),
 ]
@@ -96,6 +96,9 @@ def test_what_sides_must_be_a_multiple_of():
         (lambda: Convolutional(strides=2), "strides must be a tuple of integers, got 2"),
         (lambda: Residual(strides=(2, 0)), "strides must be an integer of at least 1, got 0"),
         (lambda: Residual(channels=0), "channels must be an integer of at least 1, got 0"),
+        (lambda: small(Residual(strides=(2, 1), blocks=(1, 1))), r"blocks must have 1 counts, .*, got \(1, 1\)"),
+        (lambda: Residual(blocks=2), "blocks must be a tuple of integers, got 2"),
+        (lambda: Residual(blocks=(1, -1)), "blocks must be an integer of at least 0, got -1"),
         (lambda: Convolutional(layers=-1), "layers must be an integer of at least 0, got -1"),
     ],
 )
@@ -121,7 +124,7 @@ def test_gradients_reach_every_parameter(network, posterior, classes):
 def test_examples_and_draws_are_independent(network, posterior):
     model = stirred(small(network, posterior, classes=3))
     x, context = pictures(model), torch.tensor([2, 0, 1])
-    noise = model.noise(6, model.shape)
+    noise = model.uniforms(6)
     source = Infer(x, noise)
     state = model.inferred(x, context, source, 2)
     together = source.log_weight(model.log_px(x, state))
@@ -194,8 +197,11 @@ def test_data_say_where_to_begin(network, posterior):
     x = pictures(model, 50).clamp(max=1)
     model.initialize(x)
     torch.testing.assert_close(model.network.centre, x.float().mean(0) - 1)
+    of_mean = model.network.up(1, model.network.centre[None], None)
     shares = F.one_hot(x, 3).float().mean(0).clamp(min=0.001).log().mean((1, 2))
     torch.testing.assert_close(model.network.out.bias, shares.flatten())
+    model.network.centre.zero_()
+    torch.testing.assert_close(model.network.up(1, model.network.centre[None], None), of_mean)
 
 
 @every_pair
@@ -269,6 +275,17 @@ def test_residual_is_the_papers_network():
             h = net.mixins[2].bias + h.repeat_interleave(2, 2).repeat_interleave(2, 3)
     params = F.conv2d(h * net.gain + net.bias, net.out.weight, net.out.bias)
     torch.testing.assert_close(net.observe(state), params)
+
+
+def test_parameters_of_the_papers_size():
+    """CIFAR-10: 39 million; blocks of the decoder 1x1,4m1,4x2,8m4,8x5,16m8,16x10,32m16,32x21."""
+    strides = (*(1,) * 22, 2, *(1,) * 10, 2, *(1,) * 5, 2, *(1,) * 2, 4)
+    network = Residual(384, strides, blocks=(11, 6, 6, 3, 3))
+    with torch.device("meta"):
+        model = small(
+            network, shape=(3, 32, 32), latents=(16,) * 43, likelihood=DiscretizedLogisticMixture(256, components=10)
+        )
+    assert sum(p.numel() for p in model.parameters()) // 10**6 == 39
 
 
 def test_residual_blocks_have_a_quarter_of_the_channels_and_no_neighbours_in_maps_of_two():

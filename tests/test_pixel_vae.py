@@ -350,14 +350,14 @@ def test_a_decoder_is_named_on_the_command_line():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("3", "--set decoder=3: it takes a model, such as GatedPixelCNN"),
+        ("3", "--set decoder=3: it takes a name, or .* such as GatedPixelCNN"),
         ("PixelCN", "unknown decoder 'PixelCN' .did you mean 'PixelCNN'"),
         ("HierarchicalVAE", "unknown decoder 'HierarchicalVAE'"),
         ("PixelCNN(layer=2)", "decoder PixelCNN has no argument 'layer' .did you mean 'layers'"),
         ("PixelCNN(layers=two)", "decoder PixelCNN: layers=two: it takes an integer"),
         ("PixelCNN(classes=2)", "decoder PixelCNN has no argument 'classes'"),
-        ("PixelCNN(conditioner=OneHot(3))", "conditioner must be Map"),
-        ("PixelCNN(conditioner=Vector)", "conditioner Vector needs features"),
+        ("PixelCNN(conditioner=OneHot(3))", "unknown conditioner 'OneHot'; there are Map, Vector"),
+        ("PixelCNN(conditioner=Vector)", "conditioner: Vector: missing .* 'features'"),
     ],
 )
 def test_wrong_decoders_on_the_command_line(text, message):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ancestral import evaluation, training
+from ancestral import evaluation
 from ancestral.data import Data
 from ancestral.evaluation import baselines, check_fit, evaluate
 from ancestral.model import Model
@@ -17,8 +17,9 @@ from ancestral.models import WaveNet
 from ancestral.objectives import Objective, nll
 from ancestral.recorded import Recorded
 from ancestral.report.words import evaluation_rows, summary_line
-from ancestral.training import train, validated
+from ancestral.training import train, validating
 from ancestral.training.schedule import Batches
+from ancestral.training.validating import validated
 from small_runs import (
     LENGTHS,
     assert_equal,
@@ -289,12 +290,12 @@ def test_the_data_initialise_a_model_of_recordings(tmp_path: Path, monkeypatch: 
 def test_many_windows_are_validated_by_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     data = recordings(valid=part((800,)))
     assert validated(data).tolist() == list(range(100))
-    monkeypatch.setattr(training, "VALIDATED", 30)
+    monkeypatch.setattr(validating, "VALIDATED", 30)
     chosen = validated(data)
     assert len(chosen.unique()) == 30
     assert torch.equal(chosen, validated(data))
     assert int(chosen.max()) > 50
-    monkeypatch.setattr(training, "VALIDATED_VALUES", 80)
+    monkeypatch.setattr(validating, "VALIDATED_VALUES", 80)
     assert len(validated(data)) == 10
 
 

@@ -289,20 +289,20 @@ def check_count(name: str, value: int, least: int) -> int:
     return value
 
 
-def check_dropout(dropout: float) -> None:
-    """Raise ValueError unless it is a share of the features to drop."""
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")
-
-
-def check_sizes(name: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a tuple of positive integers, or raise ValueError."""
+def check_sizes(name: str, sizes: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
+    """Return a tuple of integers of at least that size, or raise ValueError."""
     if not isinstance(sizes, tuple | list) or not sizes:
         raise ValueError(f"{name} must be a tuple of integers, got {sizes!r}")
-    return tuple(check_count(name, size, 1) for size in sizes)
+    return tuple(check_count(name, size, least) for size in sizes)
 
 
 def check_odd(name: str, size: int, least: int = 1) -> None:
     """Raise ValueError unless the size of a kernel is odd, and at least so much."""
     if not isinstance(size, int) or isinstance(size, bool) or size < least or size % 2 == 0:
         raise ValueError(f"{name} must be an odd integer of at least {least}, got {size!r}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise ValueError unless it is a share of the features to drop."""
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")

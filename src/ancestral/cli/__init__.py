@@ -15,6 +15,19 @@ import typer
 
 from ancestral import __version__
 from ancestral.cli.console import Answer, Debug, command_of, note, status_of
+from ancestral.cli.options import (
+    Compile,
+    Context,
+    Device,
+    Limit,
+    Part,
+    RunFolder,
+    Seconds,
+    Seed,
+    Settings,
+    Source,
+    at_least_one,
+)
 
 if TYPE_CHECKING:
     from ancestral.cli.settings import Start
@@ -32,34 +45,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command = command_of(app)
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `ancestral train` wrote.")]
-Source = Annotated[
-    str | None, typer.Option("--data", metavar="SOURCE", help="One of `ancestral data`, a file, a folder.")
-]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
-Seconds = Annotated[
-    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how many seconds are made; 2 by default.")
-]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
-]
-Context = Annotated[str | None, typer.Option(metavar="LABEL", help="Name or number of a class.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="An argument of the model, again for more: layers=12, hidden=500,500, classes=null, "
-        "likelihood='GaussianMixture(components=5)'. `ancestral models MODEL` lists them.",
-    ),
-]
-
-
-def at_least_one(help: str) -> Any:
-    """Return an option that takes a positive integer."""
-    return typer.Option(metavar="N", min=1, help=help)
 
 
 @app.callback(invoke_without_command=True)
@@ -188,8 +173,8 @@ def trained(out: Path, summary: "Summary", recordings: bool) -> Answer:
 def evaluate(
     run: RunFolder,
     data: Source = None,
-    split: Annotated[Literal["train", "valid", "test"], typer.Option(help="Which part of the data.")] = "test",
-    limit: Annotated[int | None, at_least_one("So many examples, drawn with a fixed seed.")] = None,
+    split: Part = "test",
+    limit: Limit = None,
     device: Device = "auto",
 ) -> Answer:
     """Say how likely data is under a trained model, beside trivial models: that of the run, or other data."""
@@ -322,6 +307,26 @@ def complete(
     result = {"written": str(out), "pictures": len(x), "n": n, "known": int(mask.sum()), "seconds": took}
     columns = f"columns: picture, the part that is known ({known}), {counted(n, 'completion')}"
     return Answer(result, [f"{counted(len(x) * n, 'completion')} in {took:.2g} s: {out}", columns])
+
+
+@command
+def encode(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Arrays .npz: z_1, z_2 and so on, x_label if known.")],
+    data: Source = None,
+    split: Part = "test",
+    limit: Limit = None,
+    device: Device = "auto",
+) -> Answer:
+    """Write what a model with latents makes of examples: the means of the posterior of every level.
+
+    These are representations, for a classifier or a search: examples are in the order of the data, with their labels
+    where it has labels.
+    """
+    from ancestral.cli.codes import encoded
+    from ancestral.runs import open_run
+
+    return encoded(open_run(run, device), out, data, split, limit)
 
 
 @command

@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from ancestral.cli.settings import Start, begun, default_likelihood, differing, nearest
+from ancestral.cli.settings import Start, begun, default_likelihood, differing
+from ancestral.cli.values import nearest
 from ancestral.data import Data
 from ancestral.likelihoods import Likelihood
 from ancestral.recipes import RECIPES, Recipe

@@ -1,20 +1,18 @@
-"""What a user writes on a command line, as arguments of a model: `layers=12`, `hidden=500,500`, `likelihood=Name(...)`.
+"""What a user writes on a command line, as a model and its data: `layers=12`, `hidden=500,500`, `likelihood=Name(...)`.
 
-A value is a literal of Python or JSON (a number, a tuple, true, false, null), or a likelihood of this library by its
-name, with such values in parentheses if need be. Nothing is ever evaluated, and levels are those of the data.
+See `values` for what a value may be. What the data says is left out: the levels of a likelihood, the shape of a model.
 """
 
-import ast
 import inspect
-import types
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import torch
 
+from ancestral import latents
 from ancestral.checkpoint import build, describe
+from ancestral.cli.values import Call, called, described, fitted, literal, made, nearest
 from ancestral.conditioning import Frames, Map, Vector
 from ancestral.data import BINARIZE, GIVEN, Data, Mel, load
 from ancestral.likelihoods import (
@@ -39,8 +37,8 @@ __all__ = [
     "build_model",
     "default_likelihood",
     "differing",
+    "likelihood_of",
     "model_named",
-    "nearest",
     "resumed",
 ]
 
@@ -48,7 +46,17 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     kind.__name__: kind
     for kind in (Bernoulli, Categorical, DiscretizedLogisticMixture, LogisticMixture, GaussianMixture)
 }
-WORDS = {"true": True, "false": False, "null": None, "none": None}
+POSTERIORS = {kind.__name__: kind for kind in (latents.MeanField, latents.BottomUp, latents.Ladder, latents.TopDown)}
+LAYERS = {kind.__name__: kind for kind in (latents.Dense, latents.Convolutional, latents.Residual)}
+NESTED = {kind.__name__: kind for kind in MODELS.values() if kind.exact}  # models that are an argument of others
+VALUES: tuple[tuple[Any, str, Mapping[str, type[Any]], str], ...] = (  # arguments that are values with a name
+    (latents.Posterior, "posterior", POSTERIORS, "MeanField"),
+    (latents.Layers, "layers", LAYERS, "Dense(hidden=(200, 100))"),
+)
+WITHIN: Mapping[str, Mapping[str, type[Any]]] = {
+    "conditioner": {"Map": Map, "Vector": Vector},
+    "likelihood": LIKELIHOODS,
+}
 FEW_LEVELS = 32  # up to here a softmax needs no idea of which levels are neighbours
 MOST_LEVELS = 256  # of a softmax
 MAPS = 16  # that latents are decoded to, where a decoder is named without its conditioner
@@ -114,8 +122,8 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
         if value is not None and value != before[what]:
             raise ValueError(differing(f"{what} {value}", before[what], out))
     for setting in settings:
-        likelihood = model.arguments["likelihood"]
-        key, value = parsed(setting, registered(model), arguments_of(type(model)), data, likelihood)
+        key, value = parsed(setting, registered(model), arguments_of(type(model)), data)
+        value = nested(key, value, type(model), data, model.arguments) if isinstance(value, Call) else value
         if describe(value) != describe(model.arguments[key]):
             raise ValueError(differing(f"--set {setting}", model.arguments[key], out))
     return Start(registered(model), model, data)
@@ -144,14 +152,33 @@ def build_model(name: str, data: Data, settings: list[str], arguments: Mapping[s
     elif data.classes is not None and "classes" in hints:
         given["classes"] = len(data.classes)
     given |= arguments or {}
-    for setting in sorted(settings, key=lambda setting: not setting.strip().startswith("likelihood")):
-        key, value = parsed(setting, name, hints, data, given["likelihood"])
+    for setting in settings:
+        key, value = parsed(setting, name, hints, data)
         given[key] = value
+    given |= {key: nested(key, value, kind, data, given) for key, value in given.items() if isinstance(value, Call)}
     if data.given is not None and given.get("classes") is not None:
         raise ValueError(
             f"--set classes={given['classes']}: the model is given {data.given.words}; leave one of them out"
         )
     return kind(shape=data.shape, **given)
+
+
+def nested(key: str, call: Call, kind: type[Model], data: Data, given: Mapping[str, Any]) -> Model:
+    """Return a model that is an argument of a model: of its top latent, or of x given the latents.
+
+    Args:
+        key: the argument.
+        call: what was typed: the class and some of its arguments.
+        kind: the model around it.
+        data: it is of.
+        given: the other arguments of the model around it.
+    """
+    if key == "prior":
+        others = {name: value for name, value in given.items() if not isinstance(value, Call | Model)}
+        top = kind(**{**others, "shape": data.shape}).network.shapes[-1]  # type: ignore[union-attr, index]
+        return call.kind(shape=top, **{"likelihood": GaussianMixture(), **call.arguments})
+    own = {"likelihood": given["likelihood"], "conditioner": Map(channels=MAPS)}
+    return call.kind(shape=data.shape, **{**own, **call.arguments})
 
 
 def check_suits(kind: type[Model], name: str, data: Data) -> None:
@@ -214,15 +241,8 @@ def default_likelihood(kind: type[Model], data: Data) -> Likelihood:
     return Categorical(levels)
 
 
-def nearest(word: str, words: Any) -> str:
-    """Return " (did you mean 'x'?)" for the nearest of the words, or nothing where none is near."""
-    by_lower = {w.lower(): w for w in words}
-    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
-
-
-def parsed(setting: str, name: str, hints: dict[str, Any], data: Data, likelihood: Likelihood) -> tuple[str, Any]:
-    """Return the name and the value of one setting, of a model with that likelihood."""
+def parsed(setting: str, name: str, hints: dict[str, Any], data: Data) -> tuple[str, Any]:
+    """Return the name and the value of one setting."""
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals or not text.strip():
@@ -233,136 +253,22 @@ def parsed(setting: str, name: str, hints: dict[str, Any], data: Data, likelihoo
         raise ValueError(f"--set {key}: {name} has no such argument{nearest(key, hints)}; it has {', '.join(hints)}")
     if hints[key] is Likelihood:
         return key, likelihood_of(text, data)
-    if key == "decoder" and text.strip().lower() not in WORDS:
-        return key, decoder_of(text, data, likelihood)
+    for hint, noun, kinds, such in VALUES:
+        if hint is hints[key]:
+            call = called(text, f"--set {key}", noun, kinds, such)
+            return key, made(call, f"--set {key}")
+    if Model in get_args(hints[key]) and literal(text) is not None:
+        return key, called(text, f"--set {key}", key, NESTED, "GatedPixelCNN(layers=3, channels=16)", WITHIN)
     fits, value = fitted(literal(text), hints[key])
     if not fits:
         raise ValueError(f"--set {key}={text}: it takes {described(hints[key])}")
     return key, value
 
 
-def literal(text: str) -> Any:
-    """Return the value of a literal, or the text itself where it is none."""
-    if text.strip().lower() in WORDS:
-        return WORDS[text.strip().lower()]
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError):
-        return text
-
-
-def fitted(value: Any, hint: Any) -> tuple[bool, Any]:
-    """Say whether a value is of a type; return it too: one number becomes a tuple, a list one, where one is wanted."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        tries = [fitted(value, part) for part in parts]
-        return next((found for found in tries if found[0]), (False, value))
-    if origin is tuple:
-        items = tuple(value) if isinstance(value, tuple | list) else (value,)
-        return all(fitted(item, parts[0])[0] for item in items), items
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool), value
-    return type(value) is hint, value
-
-
-def described(hint: Any) -> str:
-    """Return the type in words."""
-    words = {int: "an integer", float: "a number", bool: "true or false", type(None): "null", str: "a word"}
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(described(part) for part in get_args(hint))
-    if get_origin(hint) is tuple:
-        return "numbers separated by commas"
-    return words.get(hint, str(hint))
-
-
 def likelihood_of(text: str, data: Data) -> Likelihood:
     """Return the likelihood `Name` or `Name(argument=value, ...)`, with the levels of the data where it needs them."""
-    call = named_call(text)
-    if call is None:
-        raise ValueError(f"--set likelihood={text}: it takes a name, or Name(argument=value), such as {example(data)}")
-    name, values, arguments = call
-    if name not in LIKELIHOODS:
-        raise ValueError(f"unknown likelihood {name!r}{nearest(name, LIKELIHOODS)}; there are {', '.join(LIKELIHOODS)}")
-    kind = LIKELIHOODS[name]
-    hints = {key: hint for key, hint in get_type_hints(kind.__init__).items() if key != "return"}
-    return suited(kind, by_name(f"likelihood {name}", hints, values, arguments), data)
-
-
-def decoder_of(text: str, data: Data, likelihood: Likelihood) -> Model:
-    """Return the decoder `Name` or `Name(argument=value, ...)` of examples of the data, told maps if nothing else.
-
-    Its `conditioner` is Map(channels=F) or Vector(features=F): what latents are decoded to.
-    """
-    kinds, call = {kind.__name__: kind for kind in MODELS.values() if kind.exact}, named_call(text)
-    if call is None:
-        raise ValueError(f"--set decoder={text}: it takes a model, such as GatedPixelCNN(layers=3, channels=16)")
-    name, values, arguments = call
-    if name not in kinds:
-        raise ValueError(
-            f"--set decoder={text}: unknown decoder {name!r}{nearest(name, kinds)}; there are {', '.join(kinds)}"
-        )
-    told = conditioner_named(arguments.pop("conditioner", f"Map(channels={MAPS})"))
-    hints = {key: hint for key, hint in arguments_of(kinds[name]).items() if key not in ("likelihood", "classes")}
-    given = by_name(f"decoder {name}", hints, values, arguments)
-    return kinds[name](shape=data.shape, likelihood=likelihood, conditioner=told, **given)
-
-
-def conditioner_named(text: str) -> Map | Vector:
-    """Return the conditioner `Map(...)` or `Vector(...)`."""
-    kinds: dict[str, type[Map] | type[Vector]] = {"Map": Map, "Vector": Vector}
-    name, values, arguments = named_call(text) or ("", [], {})
-    if name not in kinds:
-        raise ValueError(f"--set decoder: conditioner must be Map(channels=F) or Vector(features=F), got {text}")
-    hints = {key: hint for key, hint in get_type_hints(kinds[name].__init__).items() if key != "return"}
-    given = by_name(f"conditioner {name}", hints, values, arguments)
-    needed = next(iter(hints))
-    if needed not in given:
-        raise ValueError(f"--set decoder: conditioner {name} needs {needed}, such as {name}({needed}=16)")
-    return kinds[name](**given)
-
-
-def named_call(text: str) -> tuple[str, list[str], dict[str, str]] | None:
-    """Return the name, the values and the named values of `Name` or `Name(value, argument=value)`, as they are typed.
-
-    Of anything else, None.
-    """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (ValueError, SyntaxError):
-        return None
-    function, values, named = (tree.func, tree.args, tree.keywords) if isinstance(tree, ast.Call) else (tree, [], [])
-    if not isinstance(function, ast.Name):
-        return None
-    return function.id, [ast.unparse(value) for value in values], {str(k.arg): ast.unparse(k.value) for k in named}
-
-
-def by_name(what: str, hints: dict[str, Any], values: list[str], named: dict[str, str]) -> dict[str, Any]:
-    """Return arguments by their names, of the types that they have.
-
-    Args:
-        what: whose they are, for errors.
-        hints: the types of all arguments, in their order.
-        values: the first ones, as they are typed.
-        named: others.
-
-    Raises:
-        ValueError: there is none of that name, one is given twice, they are too many, or one has another type.
-    """
-    has = f"it has {', '.join(hints)}" if hints else "it has none"
-    if len(values) > len(hints):
-        raise ValueError(f"{what} takes no {len(values)} arguments; {has}")
-    texts = dict(zip(hints, values, strict=False))
-    for key, text in named.items():
-        if key not in hints:
-            raise ValueError(f"{what} has no argument {key!r}{nearest(key, hints)}; {has}")
-        if key in texts:
-            raise ValueError(f"{what}: {key} is given twice, as {texts[key]} and as {text}")
-        texts[key] = text
-    found = {key: fitted(literal(text), hints[key]) for key, text in texts.items()}
-    for key, (fits, _) in found.items():
-        if not fits:
-            raise ValueError(f"{what}: {key}={texts[key]}: it takes {described(hints[key])}")
-    return {key: value for key, (_, value) in found.items()}
+    call = called(text, "--set likelihood", "likelihood", LIKELIHOODS, example(data))
+    return suited(call.kind, call.arguments, data)
 
 
 def suited(kind: type[Likelihood], arguments: dict[str, Any], data: Data) -> Likelihood:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ancestral.latents.maps import Maps, Size, begin_with, convolution, damp
 from ancestral.latents.posteriors import Posterior, joined
-from ancestral.likelihoods import check_odd
+from ancestral.likelihoods import check_count, check_odd
 
 __all__ = ["Convolutional"]
 
@@ -28,10 +28,12 @@ class Convolutional(Maps):
         kernel_size: of the convolutions, odd; 1 on maps of at most 2x2.
     """
 
+    layers: int = 1
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_count("layers", self.layers, 0)
         check_odd("kernel_size", self.kernel_size)
 
     def build(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ancestral.latents.posteriors import Posterior, joined
-from ancestral.likelihoods import check_count, check_dropout
+from ancestral.likelihoods import check_count, check_dropout, check_sizes
 
 __all__ = ["Dense"]
 
@@ -35,8 +35,7 @@ class Dense:
     multiple = 1
 
     def __post_init__(self) -> None:
-        for width in self.hidden:
-            check_count("hidden", width, 1)
+        check_sizes("hidden", self.hidden)
         check_count("layers", self.layers, 0)
         check_dropout(self.dropout)
 

@@ -23,17 +23,14 @@ class Maps:
     Attributes:
         channels: feature maps of every level.
         strides: how many times smaller each level is than the one below, the one beside x first; 1 keeps the size.
-        layers: residual blocks.
     """
 
     channels: int = 32
     strides: tuple[int, ...] = (2, 2)
-    layers: int = 1
 
     def __post_init__(self) -> None:
         check_count("channels", self.channels, 1)
         check_sizes("strides", self.strides)
-        check_count("layers", self.layers, 0)
 
     @property
     def multiple(self) -> int:

@@ -137,7 +137,7 @@ class Posterior(ABC):
         few = None if told is None else told[: len(x)]
         for level in range(1, len(net.shapes) + 1):
             below = net.up(level, below, few)
-            features.append(repeated(below, batch // len(x)))
+            features.append(repeated(below, batch // max(1, len(x))))
         return (yield from self.descend(net, batch, told, prior, self.infer(net, features)))
 
     def descend(
@@ -176,7 +176,7 @@ class BottomUp(Posterior):
         """Yield z_1 to z_L with p=None, given x; then all from the top down with q=None. See `Posterior.walk`."""
         if x is not None:
             few = None if told is None else told[: len(x)]
-            features = repeated(net.up(1, x, few), batch // len(x))
+            features = repeated(net.up(1, x, few), batch // max(1, len(x)))
             for level in range(1, len(net.shapes) + 1):
                 z = yield Factor(None, ("z", level), self.gaussian(net.posterior(level, features, None)))
                 features = net.up(level + 1, z, told) if level < len(net.shapes) else features

@@ -16,6 +16,7 @@ to every z, and added to the state at the top.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple, cast
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from ancestral.latents.maps import Maps, Size, begin_with, convolution, damp
 from ancestral.latents.posteriors import Posterior, joined
+from ancestral.likelihoods import check_sizes
 
 __all__ = ["Residual"]
 
@@ -40,8 +42,15 @@ class Residual(Maps):
     Attributes:
         channels: the width of the state and of the encoder.
         strides: how many times smaller each level is than the one below, the one beside x first; 1 keeps the size.
-        layers: blocks of the encoder for each level.
+        blocks: of the encoder at each resolution that has latents, the finest first; by default as many as levels.
     """
+
+    blocks: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blocks is not None:
+            check_sizes("blocks", self.blocks, 0)
 
     def build(
         self,
@@ -55,11 +64,30 @@ class Residual(Maps):
         """Return the layers; see `posteriors.Layers`.
 
         Raises:
-            ValueError: the posterior does not read the state, x is no image, or the strides do not fit.
+            ValueError: the posterior does not read the state, x is no image, the strides do not fit, or blocks are not
+                given for each resolution.
         """
         if not posterior.reads_state:
             raise ValueError(f"posterior must be TopDown() where network is Residual, got {posterior!r}")
         return ResidualNetwork(self, shape, self.sizes(shape, len(latents)), latents, told, outputs, whole)
+
+    def encoder(self, sizes: list[Size]) -> nn.ModuleList:
+        """Return what leads to each level: all blocks of a resolution at its first level, nothing at the others.
+
+        So all levels of a resolution are told the last features of it, as in the paper.
+        """
+        levels = [sum(1 for _ in same) for _, same in groupby(sizes[1:])]
+        if len(self.blocks or levels) != len(levels):
+            raise ValueError(f"blocks must have {len(levels)} counts, one for each resolution, got {self.blocks}")
+        counts, parts, width = iter(self.blocks or levels), nn.ModuleList(), self.channels
+        for level, (stride, finer, size) in enumerate(zip(self.strides, sizes[:-1], sizes[1:], strict=True)):
+            part: list[nn.Module] = []
+            if stride > 1:
+                part += [Block(width, width, width, finer, residual=True), nn.AvgPool2d(stride)]
+            if stride > 1 or level == 0:
+                part += [Block(width, width, width, size, residual=True) for _ in range(next(counts))]
+            parts.append(nn.Sequential(*part))
+        return parts
 
 
 class Block(nn.Module):
@@ -147,7 +175,7 @@ class ResidualNetwork(nn.Module):
         width, levels = value.channels, list(zip(latents, sizes[1:], strict=True))
         self.shapes = tuple((variables, *size) for variables, size in levels)
         self.first = convolution(shape[0] + told, width, sizes[0])
-        self.encoder = encoder(value, sizes)
+        self.encoder = value.encoder(sizes)
         self.start = bias_of(width, sizes[-1])
         self.told = nn.Conv2d(told, width, 1, bias=False) if told else None
         self.levels = nn.ModuleList(Level(width, variables, told, size) for variables, size in levels)
@@ -198,23 +226,6 @@ class ResidualNetwork(nn.Module):
 
     def begin(self, x: Tensor, outputs: Tensor | None) -> None:
         begin_with(self.centre, self.out, x, outputs)
-
-
-def encoder(value: Residual, sizes: list[Size]) -> nn.ModuleList:
-    """Return what leads to each level: all blocks of a resolution at its first level, nothing at the others.
-
-    So all levels of a resolution are told the last features of it, as in the paper.
-    """
-    width, parts = value.channels, nn.ModuleList()
-    for level, (stride, finer, size) in enumerate(zip(value.strides, sizes[:-1], sizes[1:], strict=True)):
-        part: list[nn.Module] = []
-        if stride > 1:
-            part += [Block(width, width, width, finer, residual=True), nn.AvgPool2d(stride)]
-        if stride > 1 or level == 0:
-            blocks = sizes[1:].count(size) * value.layers
-            part += [Block(width, width, width, size, residual=True) for _ in range(blocks)]
-        parts.append(nn.Sequential(*part))
-    return parts
 
 
 def bias_of(width: int, size: Size) -> nn.Parameter:

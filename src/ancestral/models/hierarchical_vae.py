@@ -1,6 +1,7 @@
-r"""Hierarchical VAE: latents z_1 .. z_L under x. "Auto-Encoding Variational Bayes", Kingma & Welling 2013, 1312.6114.
+r"""Hierarchical VAE: "Auto-Encoding Variational Bayes", Kingma & Welling 2013, arXiv 1312.6114.
 
-p(x, z) = p(x|z_1) prod_l p(z_l|z_l+1) p(z_L), trained by a lower bound on log p(x) (the ELBO)
+Latents z_1 .. z_L under x, p(x, z) = p(x|z_1) prod_l p(z_l|z_l+1) p(z_L), trained by a lower bound on log p(x), the
+ELBO:
 
     E_q log p(x|z_1) - sum_l E_q KL(q(z_l|...) || p(z_l|z_l+1))
 
@@ -10,7 +11,8 @@ independent levels, prod q(z_l|x), it is
     E_q(z_1|x) log p(x|z_1) - sum_l<L E_q(z_l+1|x) KL(q(z_l|x) || p(z_l|z_l+1)) - KL(q(z_L|x) || p(z_L)),
 
 a single draw of each level, all from x. The posteriors are values: `MeanField` (the above), `BottomUp` (1509.00519),
-`Ladder` (1602.02282), `TopDown` (2011.10650). So are the layers: `Dense`.
+`Ladder` (1602.02282), `TopDown` (2011.10650). So are the layers: `Dense`, `Convolutional`, and
+`Residual` (2011.10650), in which p(z_l|z_>l) has the place of p(z_l|z_l+1).
 """
 
 import torch

@@ -114,17 +114,38 @@ class LatentVariables(Base):
         most = max(1, VALUES // max(1, batch * max(FEWEST, math.prod(self.shape))))
         return [min(most, samples - begin) for begin in range(0, samples, most)]
 
-    def terms(self, x: Tensor, context: Tensor | None = None, counted: Tensor | None = None) -> Terms:
-        """Return what the ELBO is made of, by one draw of the posterior."""
-        source = Infer(x)
+    def terms(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        counted: Tensor | None = None,
+        *,
+        noise: Joint | None = None,
+    ) -> Terms:
+        """Return what the ELBO is made of, by one draw of the posterior: of given uniforms, or fresh ones."""
+        source = Infer(x, noise)
         state = self.inferred(x, context, source)
         return Terms(self.log_px(x, state, counted), torch.stack([source.kl[level] for level in self.levels], 1))
 
     def log_weights(
-        self, x: Tensor, context: Tensor | None = None, times: int = 1, counted: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        times: int = 1,
+        counted: Tensor | None = None,
+        *,
+        noise: Joint | None = None,
     ) -> Tensor:
-        """Return log p(x, z) - log q(z|x) of several draws of the posterior for each example, (times, B) nats."""
-        source = Infer(x)
+        """Return log p(x, z) - log q(z|x) of several draws of the posterior for each example, (times, B) nats.
+
+        Args:
+            x: (B, *shape).
+            context: as the model was built for.
+            times: draws of each example.
+            counted: bool, broadcast to x: the values whose log p is added, all by default.
+            noise: uniforms of the draws, (times B, ...), all examples once, then all again; fresh ones by default.
+        """
+        source = Infer(x, noise)
         state = self.inferred(x, context, source, times)
         return source.log_weight(self.log_px(x, state, counted)).view(times, len(x))
 

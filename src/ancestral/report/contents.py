@@ -14,7 +14,8 @@ from ancestral.checkpoint import read_json
 from ancestral.data import Data
 from ancestral.data.restore import Pictures
 from ancestral.files import read_records, replacing
-from ancestral.report import audio
+from ancestral.models.latent import LatentVariables
+from ancestral.report import audio, latents
 from ancestral.report.draws import completed, drawn, labels_for, varied
 from ancestral.report.figures import bars, curves, example_maps, heat, svg_of
 from ancestral.report.giving import from_test, given_samples, page_of
@@ -43,7 +44,10 @@ def write_report(run: Run) -> Path:
         OSError: it cannot be written.
     """
     data, missing = data_of(run)
-    if run.audio is not None:
+    if isinstance(run.model, LatentVariables):  # whose values have no likelihood each, to map
+        said = [latents.reconstructions, latents.traversal, latents.between, latents.top_fixed, completing]
+        shows, speed = [samples, latents.smooth_samples, latents.levels_section, *said], timings(run)
+    elif run.audio is not None:
         shows = [audio.samples_section, audio.continuations, audio.bits_section]
         speed = audio.timings_section(run)
     else:

@@ -3,6 +3,7 @@
 import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
+from colorsys import hls_to_rgb
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -100,20 +101,33 @@ def png_of(fig: "Figure") -> bytes:
 
 
 @styled
-def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str) -> "Figure":
-    """Draw lines by name, each (x, y); the range leaves out the first steep part of a training."""
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, whole: bool = False
+) -> "Figure":
+    """Draw lines by name, each (x, y); the range leaves out the first steep part of a training unless it is whole."""
     fig, (ax,) = figure(7, 3)
-    for (name, (x, y)), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+    for (name, (x, y)), colour in zip(lines.items(), colours(len(lines)), strict=True):
         ax.plot(x, y, color=colour, label=name, linewidth=1.4, marker="o" if len(x) < 40 else None, markersize=3)
     values = np.concatenate([np.asarray(y, float) for _, y in lines.values()])
     values = values[np.isfinite(values)]
-    if len(values) > 20:
+    if whole:
+        ax.set_ylim(0, None)
+    elif len(values) > 20:
         low, high = values.min(), np.quantile(values, 0.97)
         ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
-    ax.legend()
+    if len(lines) > 4:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=-(-len(lines) // 12), fontsize=8)
+    else:
+        ax.legend()
     return fig
+
+
+def colours(n: int) -> list[Any]:
+    """Return n colours for lines: of more than four a scale from blue to red, as bright on light as on dark."""
+    few = [BLUE, ORANGE, GREEN, RED]
+    return few[:n] if n <= len(few) else [hls_to_rgb(0.6 * (1 - i / (n - 1)), 0.48, 0.6) for i in range(n)]
 
 
 @styled

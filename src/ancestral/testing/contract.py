@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ancestral.distributions import Discrete, Distribution
 from ancestral.model import Model
+from ancestral.models.latent import LatentVariables
+from ancestral.testing import latent
 from ancestral.testing.instances import (
     NotApplicable,
     evaluating,
@@ -265,14 +267,33 @@ def keeps(model: Model) -> str:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         checkpoint.save(small, folder)
         loaded = checkpoint.load(folder)
-        expected = small.log_prob(x, context)
-        assert torch.equal(loaded.log_prob(x, context), expected), "it changes when it is saved and loaded"
-        assert torch.equal(copy.deepcopy(small).log_prob(x, context), expected), "a deep copy differs"
+        expected = seeded_log_prob(small, x, context)
+        assert torch.equal(seeded_log_prob(loaded, x, context), expected), "it changes when it is saved and loaded"
+        assert torch.equal(seeded_log_prob(copy.deepcopy(small), x, context), expected), "a deep copy differs"
         double = small.double()
         wide = context.double() if context is not None and context.is_floating_point() else context
-        gap = (double.log_prob(x.double(), wide) - expected).abs().max().item()
+        gap = (seeded_log_prob(double, x.double(), wide) - expected).abs().max().item()
         assert gap < 1e-2, f"in float64 it differs by {gap:.1e} nats"
     return "save and load, deepcopy, float32 and float64"
+
+
+def seeded_log_prob(model: Model, x: Tensor, context: Tensor | None) -> Tensor:
+    """Return log p(x), or a bound with the same draws in every call."""
+    torch.manual_seed(0)
+    return model.log_prob(x, context)
+
+
+def bounds(model: Model) -> str:
+    """11. Bounds in order."""
+    raise NotApplicable("log_prob is exact")
+
+
+def decoder_leak(model: Model) -> str:
+    """1. No leak in the decoder, whatever the latents tell it; without one nothing is earlier than anything else."""
+    decoder = getattr(model, "decoder", None)
+    if decoder is None:
+        raise NotApplicable("given the latents the values are independent, and the latents tie them all together")
+    return f"the decoder: {no_leak(decoder)}"
 
 
 CONTRACT: dict[int, tuple[str, Callable[[Model], str]]] = {
@@ -286,4 +307,19 @@ CONTRACT: dict[int, tuple[str, Callable[[Model], str]]] = {
     8: ("walks do not disturb each other", walks_apart),
     9: ("every parameter learns", learns),
     10: ("save, load, copy, dtype", keeps),
+    11: ("bounds in order", bounds),
 }
+OF_LATENTS: dict[int, tuple[str, Callable[[Model], str]]] = CONTRACT | {
+    1: ("no leak, receptive field as declared", decoder_leak),
+    2: ("importance weights are unbiased", latent.is_unbiased),
+    3: ("walk = parallel pass", latent.walked_is_parallel),
+    4: ("a walk costs at most one pass", latent.cheap_walk),
+    5: ("cached sampling = naive sampling", latent.cached_is_naive),
+    8: ("walks do not disturb each other", latent.walks_apart),
+    11: ("bounds in order", latent.bounds_in_order),
+}
+
+
+def contract_of(model: Model) -> dict[int, tuple[str, Callable[[Model], str]]]:
+    """Return the checks of a model: number, name and function."""
+    return OF_LATENTS if isinstance(model, LatentVariables) else CONTRACT

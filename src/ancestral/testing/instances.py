@@ -4,16 +4,18 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ancestral.latents import Dense
 from ancestral.likelihoods import Bernoulli, Likelihood
 from ancestral.model import Model
 from ancestral.models import MODELS
+from ancestral.models.latent import LatentVariables
 from ancestral.walk import Factor, drive
 
 SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argument that a model lacks is left out
@@ -26,7 +28,10 @@ SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argumen
     "pixelcnn++": {"shape": (1, 4, 5), "channels": 6, "layers": 1, "likelihood": Bernoulli()},
     "pixelsnail": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "residual_blocks": 1, "likelihood": Bernoulli()},
     "wavenet": {"shape": (1, 12), "channels": 6, "layers": 3, "cycle": 2, "likelihood": Bernoulli()},
+    "hierarchical-vae": {"shape": (6,), "latents": (3, 2), "network": Dense(hidden=(8, 6), layers=1)},
 }
+LAYERS: dict[str, Any] = {"channels": 6, "layers": 1, "hidden": 6}  # of a small network of latents
+VARIABLES = 2  # of a level of latents, at most
 STATES = 800  # at most so many points in an enumerated space
 
 
@@ -58,15 +63,49 @@ def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:
     if "hidden" in small:  # as many layers as the model has
         small["hidden"] = small["hidden"] * len(model.arguments["hidden"])
     arguments = {**copy.deepcopy(model.arguments), **small, "shape": shape, **changes}
+    if isinstance(model, LatentVariables):
+        arguments |= small_latents(arguments)
     return randomized(type(model)(**arguments).double().eval())
 
 
+def small_latents(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return small values and models for the arguments of a model with latent variables, as many levels as it has."""
+    latents = tuple(min(size, VARIABLES) for size in arguments["latents"])
+    network = small_network(arguments["network"])
+    found: dict[str, Any] = {"latents": latents, "network": network}
+    if arguments.get("prior") is not None:
+        built = network.build(arguments["shape"], latents, arguments["posterior"], 0, 1)
+        found["prior"] = rebuilt(arguments["prior"], built.shapes[-1])
+    if arguments.get("decoder") is not None:
+        found["decoder"] = rebuilt(arguments["decoder"], arguments["shape"], likelihood=arguments["likelihood"])
+    return found
+
+
+def small_network(network: Any) -> Any:
+    """Return the value that builds a network, with few channels, narrow layers, and one where there are several."""
+    fields = {f.name: getattr(network, f.name) for f in dataclasses.fields(network)}
+    return dataclasses.replace(network, **{k: fewer(fields[k], most) for k, most in LAYERS.items() if k in fields})
+
+
+def fewer(size: Any, most: int) -> Any:
+    """Return a size, or each of several, that is at most so large.
+
+    >>> fewer(200, 6), fewer((200, 4), 6)
+    (6, (6, 4))
+    """
+    return tuple(min(each, most) for each in size) if isinstance(size, tuple) else min(size, most)
+
+
 def randomized(model: Model) -> Model:
-    """Draw every parameter, biases too, at a scale that keeps activations, and unbounded samples, of order one."""
-    gain = 0.5 if model.likelihood.levels is None else 1.5
+    """Draw every parameter, biases too, at a scale that keeps activations, and unbounded samples, of order one.
+
+    With latents it is small enough for a posterior to lie where the prior does: importance weights vary little.
+    """
+    gain = 0.4 if not model.exact else 0.5 if model.likelihood.levels is None else 1.5
+    bias = 0.3 if model.exact else 0.2
     with torch.no_grad():
         for p in model.parameters():
-            p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else 0.3)
+            p.normal_(std=gain / math.sqrt(max(p.shape)) if p.dim() > 1 else bias)
     return model
 
 
@@ -78,13 +117,20 @@ def few_levels(likelihood: Likelihood) -> Likelihood:
 
 def odd_shapes(model: Model) -> list[tuple[int, ...]]:
     """Return small shapes of the model's kind, odd and not square."""
-    channels = model.shape[0]
+    channels, multiple = model.shape[0], multiple_of(model)
+    if multiple > 1:
+        return [(channels, 2 * multiple, multiple), (channels, multiple, 2 * multiple)]
     by_kind: dict[int, list[tuple[int, ...]]] = {
         1: [(7,)],
         2: [(channels, 9), (channels, 23)],  # the second more than a receptive field of a small instance
         3: [(channels, 5, 3), (channels, 3, 6)],
     }
     return by_kind[len(model.shape)]
+
+
+def multiple_of(model: Model) -> int:
+    """Return what the sides of an image must be a multiple of."""
+    return getattr(model.arguments.get("network"), "multiple", 1)
 
 
 def random_x(model: Model, batch: int) -> Tensor:
@@ -120,6 +166,8 @@ def tiny_space(model: Model) -> Model:
     if length < 1:
         raise NotApplicable(f"{channels} channels are too many to enumerate")
     image = (channels, 2, length // 2) if length >= 4 else (channels, 1, length)
+    if (multiple := multiple_of(model)) > 1:
+        image = (channels, multiple, multiple)
     return rebuilt(model, image if dims == 3 else (channels, length), likelihood=likelihood)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ancestral.checkpoint import CONFIG, WEIGHTS, describe, versions, write_json, write_tensors
 from ancestral.data import Data, Recordings
 from ancestral.data.dataset import Examples
-from ancestral.evaluation import check_fit, per_example
+from ancestral.evaluation import check_fit
 from ancestral.model import Model
 from ancestral.objectives import Loss, Objective, nll, takes_windows
 from ancestral.training.launching import Interruption, accelerator_for
@@ -35,7 +35,8 @@ from ancestral.training.resuming import (
     read_state,
     write_state,
 )
-from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, permutation, usual_decay
+from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, usual_decay
+from ancestral.training.validating import Validation, validated, validation
 
 __all__ = ["Summary", "train"]
 
@@ -44,7 +45,6 @@ BETAS = (0.9, 0.999)
 CLIP = 1.0  # norm of the gradient of nats per variable, which is about half of this in healthy training
 PATIENCE = 5  # validations without a better one, of 20
 MOST_SKIPS, MOST_RETURNS = 5, 3  # steps skipped in a row before a return, returns before giving up
-VALIDATED, VALIDATED_VALUES = 2000, 2**17  # examples, and new values of windows of recordings, at most
 DRAWN = 16  # samples of a picture
 TYPICAL = 100  # steps that the timed ones are compared with
 INTERVAL = 60  # seconds between two checkpoints
@@ -323,14 +323,14 @@ class Run:
             counters.returns = 0
         if self.valid is None:
             return
-        nats = self.valid_nats()
+        nats, kl = self.validation()
         better = math.isfinite(nats) and (counters.best_nats is None or nats < counters.best_nats)
         counters.worse += 1
         if better:
             counters.best_step, counters.best_nats, counters.worse = counters.step, nats, 0
             self.state.keep_best()
         unlimited = self.settings["steps"] is None and self.settings["minutes"] is None
-        logs.validation(counters.step, nats, better)
+        logs.validation(counters.step, nats, better, kl)
         if unlimited and counters.worse >= PATIENCE:
             counters.over = True
             logs.say(f"training ends: validation has been worse since step {counters.best_step}")
@@ -341,13 +341,10 @@ class Run:
         """Return samples of the averaged weights."""
         return drawn(self.state.average, DRAWN, mixed(self.settings["seed"], self.state.counters.step))
 
-    def valid_nats(self) -> float:
-        """Return the loss of the averaged weights on the valid part, or on a seeded choice of it; see `Update.nats`."""
-        average = self.state.average
+    def validation(self) -> Validation:
+        """Return what the averaged weights come to on the valid part, or on a seeded choice of it."""
         assert self.valid is not None
-        log_p = per_example(average.log_prob, average, self.data, "valid", self.valid)
-        mean = log_p.sum().item() / int(self.data.counts("valid", self.valid).sum())
-        return -(mean * self.variables + self.data.log_cell)
+        return validation(self.state.average, self.data, self.valid, self.variables)
 
     def save(self) -> None:
         """Write a checkpoint, and the model as it would be if training ended here."""
@@ -378,7 +375,7 @@ class Run:
         step = timed(lambda: [self.update(i, lr=0.0) for i in range(count)]) / count
         step *= self.batches.work(range(min(self.batches.per_epoch, TYPICAL))) / self.batches.work(range(count))
         self.state.load(before, "the state before")
-        around = VALIDATIONS * timed(self.valid_nats) if self.valid is not None else 0.0
+        around = VALIDATIONS * timed(self.validation) if self.valid is not None else 0.0
         around += len(DRAWS) * timed(self.drawn) if self.draws else 0.0
         around += (2 + seconds / INTERVAL) * timed(self.save)
         return self.agreed(max(1, int((PLANNED * seconds - self.clock.elapsed() - around) / step)))
@@ -431,15 +428,3 @@ def groups(model: Model, decay: float) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         parts[parameter.dim() < 2 or name.endswith("bias")].append(parameter)
     return [{"params": parts[False], "weight_decay": decay}, {"params": parts[True], "weight_decay": 0.0}]
-
-
-def validated(data: Data) -> Tensor:
-    """Return the indices of the examples to validate by: all, or a seeded choice where they are many.
-
-    Of recordings these are windows, no whole recordings: each has its past, and one recording may be very long.
-    """
-    part = data.split("valid")
-    if not isinstance(part, Recordings):
-        return data.limited("valid", VALIDATED)
-    share = min(1, VALIDATED / len(part), VALIDATED_VALUES / part.x.numel())
-    return permutation(len(part), 0, 0)[: max(1, int(share * len(part)))].sort().values

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -93,10 +93,10 @@ class Logs:
             self.nats, self.seconds, self.values, self.seen = 0.0, 0.0, 0, 0
         self.bar.update(self.task, completed=step, figures=self.train + self.valid + self.speed)
 
-    def validation(self, step: int, nats: float, best: bool) -> None:
-        """Take in a validation."""
+    def validation(self, step: int, nats: float, best: bool, kl: list[float] | None = None) -> None:
+        """Take in a validation, with the nats of each level of latents where there are any."""
         self.valid = f" (valid {self.shown(nats).split()[0]})"
-        self.record(step, "valid", nats=nats, best=best)
+        self.record(step, "valid", nats=nats, best=best, **({} if kl is None else {"kl": kl}))
         if not self.console.is_terminal:
             self.say(f"step {step}/{self.steps}: {self.train}{self.valid}{self.speed}{', the best' if best else ''}")
 
@@ -119,9 +119,8 @@ class Logs:
         finite = {name: value if plain(value) else None for name, value in values.items()}
         record = {"step": step, "epoch": (step - 1) // self.per_epoch, "split": split, **finite}
         append(self.folder / METRICS, record)
-        for name, value in finite.items():
-            if isinstance(value, float):
-                self.events.add_scalar(f"{split}/{name}", value, step)
+        for name, value in scalars(finite):
+            self.events.add_scalar(f"{split}/{name}", value, step)
         if self.on_progress is not None:
             self.on_progress(record)
 
@@ -170,7 +169,16 @@ def append(path: Path, record: Record) -> None:
 
 def plain(value: Any) -> bool:
     """Return whether JSON knows a value: NaN and infinity it does not."""
-    return not isinstance(value, float) or math.isfinite(value)
+    return all(map(plain, value)) if isinstance(value, list) else not isinstance(value, float) or math.isfinite(value)
+
+
+def scalars(values: Record) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a record by name; of a list every one: kl_1, kl_2, ..."""
+    for name, value in values.items():
+        if isinstance(value, list):
+            yield from ((f"{name}_{level}", number) for level, number in enumerate(value, 1))
+        elif isinstance(value, float):
+            yield name, value
 
 
 def cut(path: Path, done: int) -> None:

@@ -1,0 +1,52 @@
+"""Arguments and options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+__all__ = [
+    "Compile",
+    "Context",
+    "Device",
+    "Limit",
+    "Part",
+    "RunFolder",
+    "Seconds",
+    "Seed",
+    "Settings",
+    "Source",
+    "at_least_one",
+]
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `ancestral train` wrote.")]
+Source = Annotated[
+    str | None, typer.Option("--data", metavar="SOURCE", help="One of `ancestral data`, a file, a folder.")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
+Seconds = Annotated[
+    float | None, typer.Option(metavar="S", min=0.0, help="Of recordings: how many seconds are made; 2 by default.")
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
+]
+Context = Annotated[str | None, typer.Option(metavar="LABEL", help="Name or number of a class.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="An argument of the model, again for more: layers=12, hidden=500,500, classes=null, "
+        "likelihood='GaussianMixture(components=5)'. `ancestral models MODEL` lists them.",
+    ),
+]
+
+
+def at_least_one(help: str) -> Any:
+    """Return an option that takes a positive integer."""
+    return typer.Option(metavar="N", min=1, help=help)
+
+
+Part = Annotated[Literal["train", "valid", "test"], typer.Option(help="Which part of the data.")]
+Limit = Annotated[int | None, at_least_one("So many examples, drawn with a fixed seed.")]
