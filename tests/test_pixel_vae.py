@@ -247,7 +247,7 @@ def test_a_prior_of_the_top_latent_learns(prior):
 
 MAPS = {
     "convolutional": (Convolutional(channels=6, strides=(2, 2), layers=1), BottomUp()),
-    "residual": (Residual(channels=8, strides=(2, 2), layers=1), TopDown()),
+    "residual": (Residual(channels=8, strides=(2, 2)), TopDown()),
 }
 
 
