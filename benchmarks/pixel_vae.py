@@ -150,7 +150,7 @@ def picture(model: Model, alone: Model) -> "Image.Image":
     test = data.split("test")
     assert test.labels is not None
     x = test.x[in_turn(torch.arange(len(test)), test.labels)[:SHOWN]]
-    noise = model.noise(SHOWN * DRAWS, data.shape, generator)
+    noise = model.uniforms(SHOWN * DRAWS, generator)
     own = model.infer(x, generator=generator)[0]
     others = torch.randn(DRAWS, LATENTS, generator=generator)
     same = draws(model, own.repeat_interleave(DRAWS, 0), noise.x)
