@@ -97,7 +97,7 @@ def test_the_mode_of_the_model_does_not_matter_and_is_kept() -> None:
 def test_the_label_averaged_likelihood_is_a_likelihood() -> None:
     model = MADE(shape=(3,), likelihood=Categorical(3), hidden=(8,), classes=4)
     x = all_of(3, 3)
-    given, averaged = with_labels_averaged(model, x, torch.full((27,), 2), {}).unbind(1)
+    given, averaged = with_labels_averaged(model, x, torch.full((27,), 2)).unbind(1)
     torch.testing.assert_close(given, model.log_prob(x, 2).double())
     assert averaged.exp().sum().item() == pytest.approx(1, abs=1e-6)
     by_hand = sum(model.log_prob(x, y).double().exp() for y in range(4)) / 4
@@ -110,7 +110,7 @@ def test_what_is_given_is_said_and_averaged_over() -> None:
     found = evaluate(model, made_data(x, 2, labels), batch_size=5)
     assert found.given == "the label"
     assert found.nats == pytest.approx(-model.log_prob(x, labels).mean().item(), rel=1e-5)
-    averaged = with_labels_averaged(model, x, labels, {})[:, 1]
+    averaged = with_labels_averaged(model, x, labels)[:, 1]
     assert found.label_averaged.nats == pytest.approx(-averaged.mean().item())
     assert found.label_averaged.nats_se == pytest.approx(averaged.std().item() / math.sqrt(12))
     unconditional = evaluate(MADE(shape=(4,), hidden=(8,)), made_data(x, 2, labels))

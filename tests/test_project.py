@@ -21,7 +21,7 @@ GROUPS = (
     ("causal", "conditioning", "distributions", "likelihoods", "data"),
     ("model", "walk", "stream", "capture", "latents"),
     ("models",),
-    ("codec", "evaluation", "anomaly"),
+    ("codec", "baselines", "evaluation", "levels", "anomaly"),
     ("objectives", "training", "checkpoint", "runs", "report", "testing"),
     ("recipes", "pretrained"),
     ("cli", "__main__"),

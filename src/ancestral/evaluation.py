@@ -9,7 +9,8 @@ An example of recordings is a whole recording, however its windows cut it; bits/
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,15 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ancestral.baselines import baselines
 from ancestral.conditioning import OneHot
 from ancestral.data import Data, Recordings
+from ancestral.levels import Level, bounds, examples_for, levels_of, posterior_means
+from ancestral.likelihoods import check_count
 from ancestral.model import Model
 from ancestral.models import MADE
+from ancestral.models.latent import LatentVariables
 
 __all__ = ["Estimate", "Evaluation", "baselines", "check_fit", "ensemble", "evaluate"]
 
 BATCH = 128
 POSITIONS = 2**16  # samples of recordings at once, at most; more are no faster and take more memory
+SEED = 0  # of random bounds
 MASKS = 16  # averaged where a MADE was trained with masks without end
 
 
@@ -63,6 +69,9 @@ class Evaluation(Estimate):
             recordings: there it differs by log(classes) nats at most, in thousands of samples.
         ensemble: of the average of p(x) over several masks of a MADE; None for other models.
         masks: how many masks that average is over, or None.
+        samples: K of the importance-weighted bound of a model with latents, 1 of its ELBO; None for other models.
+        elbo: the ELBO beside a bound of more samples, or None.
+        levels: what the levels of latents do, z_1 first, or None.
         seconds: what the model's figures took.
         baselines: nats and bits_per_dim of trivial models, by name; see `baselines`.
     """
@@ -78,6 +87,9 @@ class Evaluation(Estimate):
     label_averaged: Estimate | None
     ensemble: Estimate | None
     masks: int | None
+    samples: int | None
+    elbo: Estimate | None
+    levels: list[Level] | None
     seconds: float
     baselines: dict[str, dict[str, float | None]]
 
@@ -94,8 +106,11 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = BATCH,
     samples: int = 1,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Say how likely a split is under a model. Several processes share the work, and all get the result.
+
+    A bound that is random is drawn by a fixed seed, whatever torch's generators are at, which stay as they are.
 
     Args:
         model: on any device.
@@ -104,11 +119,13 @@ def evaluate(
         limit: a number of examples, or recordings, to draw, by a fixed seed; None for all.
         batch_size: examples at once; of windows of recordings fewer where they are long.
         samples: of the importance-weighted bound of a latent-variable model.
+        on_progress: is told the share of the examples that are done, after each batch.
 
     Raises:
-        ValueError: the data does not fit the model; there is no such split; samples of an exact model.
+        ValueError: the data does not fit the model; there is no such split; samples of an exact model, or none.
     """
     check_fit(model, data, split)
+    check_count("samples", samples, 1)
     if samples != 1 and model.exact:
         raise ValueError(
             f"samples={samples} is for latent-variable models; {type(model).__name__} is exact, leave it out"
@@ -117,9 +134,13 @@ def evaluate(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     part, index, begin = data.split(split), data.limited(split, limit), time.perf_counter()
     recorded = isinstance(part, Recordings)
-    columns = per_example(partial(likelihoods, model, samples), model, data, split, index, batch_size)
-    columns, values = by_recording(data, split, index, columns + data.log_cell)
-    alone, averaged, several = (estimate(column, None if data.discrete is None else values) for column in columns.T)
+    measure = told_of(partial(likelihoods, model, samples), len(index), on_progress)
+    columns = per_example(measure, model, data, split, index, batch_size)
+    columns[:, :4] += data.log_cell
+    columns, values = by_recording(data, split, index, columns)
+    sizes, kl = None if data.discrete is None else values, columns[:, 4:]
+    alone, averaged, several, elbo = (estimate(column, sizes) for column in columns[:, :4].T)
+    latent = isinstance(model, LatentVariables)
     labelled, masks = isinstance(model.conditioner, OneHot) and not recorded, 1 if recorded else masks_of(model)
     return Evaluation(
         **asdict(alone),
@@ -134,25 +155,64 @@ def evaluate(
         label_averaged=averaged if labelled else None,
         ensemble=several if masks > 1 else None,
         masks=masks if masks > 1 else None,
+        samples=samples if latent else None,
+        elbo=elbo if samples > 1 else None,
+        levels=levels(model, data, split, index, kl, batch_size) if isinstance(model, LatentVariables) else None,
         seconds=time.perf_counter() - begin,
         baselines=baselines(data, split, index),
     )
 
 
-def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None, counted: Tensor | None = None) -> Tensor:
-    """Return what is told of each example, (B, 3) nats: log p(x|context), the same averaged over labels, over masks.
+def told_of(
+    measure: Callable[..., Tensor], examples: int, on_progress: Callable[[float], None] | None
+) -> Callable[..., Tensor]:
+    """Return a measure of batches that tells which share of so many examples has been measured."""
+    if on_progress is None:
+        return measure
+    done = 0
 
-    The last two are the first again where the model has no classes, or one mask, and of windows of recordings.
+    def telling(x: Tensor, *more: Any, **windows: Any) -> Tensor:
+        nonlocal done
+        found, done = measure(x, *more, **windows), done + len(x)
+        on_progress(done / examples)
+        return found
+
+    return telling
+
+
+def likelihoods(model: Model, samples: int, x: Tensor, context: Tensor | None, counted: Tensor | None = None) -> Tensor:
+    """Return what is told of each example, (B, 4 + L) nats.
+
+    log p(x|context), the same averaged over labels, over masks, the ELBO, and the KL of every level of latents. Of a
+    model that has no classes, one mask, or no latents, and of windows of recordings, the first stands for the others.
     """
-    choice: dict[str, Any] = {} if samples == 1 else {"samples": samples}
+    if isinstance(model, LatentVariables):
+        found = bounds(model, samples, x, context, counted)
+        return torch.cat([found[:, :2], found[:, :1], found[:, 2:]], 1)
     if counted is not None:
-        return model.log_prob(x, context, counted=counted, **choice).double()[:, None].expand(-1, 3)
+        return model.log_prob(x, context, counted=counted).double()[:, None].expand(-1, 4)
     if isinstance(model.conditioner, OneHot) and context is not None:
-        alone, averaged = with_labels_averaged(model, x, context, choice).unbind(1)
+        alone, averaged = with_labels_averaged(model, x, context).unbind(1)
     else:
-        alone = averaged = model.log_prob(x, context, **choice).double()
+        alone = averaged = model.log_prob(x, context).double()
     masks = masks_of(model)
-    return torch.stack([alone, averaged, ensemble(model, x, context, range(masks)) if masks > 1 else alone], 1)
+    several = ensemble(model, x, context, range(masks)) if masks > 1 else alone
+    return torch.stack([alone, averaged, several, alone], 1)
+
+
+def levels(model: LatentVariables, data: Data, split: str, index: Tensor, kl: Tensor, batch_size: int) -> list[Level]:
+    """Return what the levels of latents do: KL (N, L) nats, and active units on a seeded choice of the examples."""
+    chosen = torch.randperm(len(index), generator=torch.Generator().manual_seed(SEED))[: examples_for(model)]
+    means = per_example(partial(posterior_means, model), model, data, split, index[chosen], batch_size)
+    return levels_of(model, [(column.mean().item(), standard_error(column)) for column in kl.T], means)
+
+
+@contextmanager
+def seeded(device: torch.device) -> Iterator[None]:
+    """Let torch's generators begin with a fixed seed, of each process its own; they are as before afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(SEED + rank())
+        yield
 
 
 def given(model: Model, data: Data) -> str | None:
@@ -198,7 +258,8 @@ def check_example(model: Model, name: str, x: Tensor, context: Tensor | None) ->
     training = model.training
     model.eval()  # a batch of one is no batch to normalise by
     try:
-        model.log_prob(x.to(model.device), None if context is None else context.to(model.device))
+        with seeded(model.device):
+            model.log_prob(x.to(model.device), None if context is None else context.to(model.device))
     except ValueError as error:
         raise ValueError(f"data {name!r} does not fit the model: {error}") from error
     finally:
@@ -216,6 +277,8 @@ def per_example(
 ) -> Tensor:
     """Return what `measure` says of each example, in the order of the index: (N, ...) float64 on the CPU.
 
+    What is random in it is drawn by a fixed seed.
+
     Args:
         measure: maps x (B, *shape) and the context to (B, ...); of windows of recordings it is told `counted` too.
         model: whose likelihoods these are.
@@ -228,10 +291,11 @@ def per_example(
     data = data.reaching(model.reach)
     order, size = by_width(data, split, share, batch_size)
     model.eval()
-    for part in share[order].split(size):
-        x, context, counted = data.examples(split, part).on(model.device, model.conditioner is not None)
-        windows = {} if counted is None else {"counted": counted}
-        values.append(measure(x, context, **windows).cpu().double())
+    with seeded(model.device):
+        for part in share[order].split(size):
+            x, context, counted = data.examples(split, part).on(model.device, model.conditioner is not None)
+            windows = {} if counted is None else {"counted": counted}
+            values.append(measure(x, context, **windows).cpu().double())
     model.train(training)
     return gathered(torch.cat(values)[order.argsort()])
 
@@ -296,12 +360,11 @@ def standard_error(values: Tensor) -> float | None:
     return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def with_labels_averaged(model: Model, x: Tensor, labels: Tensor | None, choice: dict[str, Any]) -> Tensor:
+def with_labels_averaged(model: Model, x: Tensor, labels: Tensor) -> Tensor:
     """Return log p(x|y) of the label y, and log(sum_y p(x|y) / classes) over all labels: (B, 2) nats."""
     assert isinstance(model.conditioner, OneHot)
-    assert labels is not None
     classes = model.conditioner.classes
-    by_label = torch.stack([model.log_prob(x, labels.new_full((len(x),), y), **choice) for y in range(classes)], 1)
+    by_label = torch.stack([model.log_prob(x, labels.new_full((len(x),), y)) for y in range(classes)], 1)
     of_label = by_label.gather(1, labels[:, None])
     averaged = by_label.double().logsumexp(1, keepdim=True) - math.log(classes)
     return torch.cat([of_label.double(), averaged], 1)
@@ -320,65 +383,3 @@ def ensemble(model: Model, x: Tensor, context: Tensor | None = None, masks: Iter
     """
     log_p = torch.stack([model.log_prob(x, context, mask=mask).double() for mask in masks])
     return log_p.logsumexp(0) - math.log(len(log_p))
-
-
-def baselines(data: Data, split: str = "test", index: Tensor | None = None) -> dict[str, dict[str, float | None]]:
-    """Return nats and bits_per_dim of trivial models of a split, by name.
-
-    Of levels, under noise or not: "uniform"; "global histogram", one for all variables; "independent histogram", one
-    for each; both from the train part, with one added to every count. Of continuous values: "gaussian", with the mean
-    and the full covariance of the train part. In recordings no sample has a place of its own: one law for all of them.
-
-    Args:
-        data: discrete or continuous.
-        split: what is scored.
-        index: which examples of it, or windows, (N,); all by default.
-    """
-    part = data.split(split)
-    if isinstance(part, Recordings):
-        return of_samples(data, part, torch.arange(len(part)) if index is None else index)
-    x = part.x if index is None else part.x[index]
-    train = data.split("train").x
-    if data.discrete is None:
-        return {"gaussian": figures(gaussian(train, x), None)} if len(train) > 1 else {}
-    levels, variables = data.discrete, math.prod(data.shape)
-    found = {"uniform": variables * math.log(levels)}
-    if len(train):
-        found["global histogram"] = variables * histogram(train.flatten(), x.flatten(), levels)
-        columns = zip(train.flatten(1).T, x.flatten(1).T, strict=True)
-        found["independent histogram"] = sum(histogram(seen, new, levels) for seen, new in columns)
-    return {name: figures(nats, variables) for name, nats in found.items()}
-
-
-def of_samples(data: Data, part: Recordings, index: Tensor) -> dict[str, dict[str, float | None]]:
-    """Return the baselines of recordings; nats are of a recording."""
-    x, train = part.new(index), data.split("train").x
-    size = x.numel() / len(part.recording[index].unique())
-    if data.discrete is None:
-        samples = size / len(x)
-        return {"gaussian": figures(samples * gaussian(train.T, x.T), None)} if train.shape[1] > 1 else {}
-    found = {"uniform": size * math.log(data.discrete)}
-    if train.numel():
-        found["global histogram"] = size * histogram(train.flatten(), x.flatten(), data.discrete)
-    return {name: figures(nats, size) for name, nats in found.items()}
-
-
-def figures(nats: float, variables: float | None) -> dict[str, float | None]:
-    """Return nats, and what they are in bits a variable."""
-    return {"nats": nats, "bits_per_dim": nats / (variables * math.log(2)) if variables is not None else None}
-
-
-def histogram(train: Tensor, x: Tensor, levels: int) -> float:
-    """Return the mean of -log p(x) under the frequencies of `train`, both (N,), with one added to every count."""
-    counts = torch.bincount(train.long(), minlength=levels).double() + 1
-    return -(counts / counts.sum()).log()[x.long()].mean().item()
-
-
-def gaussian(train: Tensor, x: Tensor) -> float:
-    """Return the mean of -log p(x) under the Gaussian with the mean and covariance of `train`, both (N, *shape)."""
-    train, x = train.flatten(1).double(), x.flatten(1).double()
-    mean, covariance = train.mean(0), torch.atleast_2d(train.T.cov())
-    # so little more on the diagonal makes columns that depend on each other no error
-    ridge = 1e-9 * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.float64)
-    law = torch.distributions.MultivariateNormal(mean, covariance + ridge)
-    return -law.log_prob(x).mean().item()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from ancestral import __version__
-from ancestral.cli.console import Answer, Debug, command_of, note, status_of
+from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of
 from ancestral.cli.options import (
     Compile,
     Context,
@@ -176,11 +176,14 @@ def evaluate(
     split: Part = "test",
     limit: Limit = None,
     device: Device = "auto",
+    samples: Annotated[
+        int, at_least_one("Of models with latents: the importance-weighted bound of N draws; 1 is the ELBO.")
+    ] = 1,
 ) -> Answer:
     """Say how likely data is under a trained model, beside trivial models: that of the run, or other data."""
     from ancestral.checkpoint import write_json
     from ancestral.evaluation import evaluate as evaluation_of
-    from ancestral.report.words import evaluation_rows, summary_line
+    from ancestral.report.words import evaluation_text
     from ancestral.runs import open_run
 
     opened = open_run(run, device)
@@ -188,12 +191,16 @@ def evaluate(
     many, noun = len(source.split(split)), "examples"
     if source.recordings:
         many, noun = source.recordings[split]["recordings"], "recordings"
-    note(f"evaluating {min(limit or many, many):,} {noun} of the {split} part of {source.name}")
-    found = evaluation_of(opened.model, source, split, limit=limit).to_json()
+    draws = "" if samples == 1 else f", {samples:,} draws of the latents each"
+    note(f"evaluating {min(limit or many, many):,} {noun} of the {split} part of {source.name}{draws}")
+    with progress() as bar:
+        how: dict[str, Any] = {"limit": limit, "samples": samples, "on_progress": bar}
+        found = evaluation_of(opened.model, source, split, **how).to_json()
     found |= {"source": source.name, "limit": limit}
     of = [split, *([Path(data).stem] if data else []), *([f"limit{limit}"] if limit else [])]
+    of += [f"samples{samples}"] if samples > 1 else []
     path = run / f"evaluation-{'-'.join(of)}.json"
-    answer = Answer(found, [summary_line(found), "", evaluation_rows(opened.name, found)])
+    answer = Answer(found, evaluation_text(opened.name, found))
     return answer.written(path, lambda: write_json(path, found))
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-__all__ = ["Answer", "Debug", "command_of", "note", "status_of"]
+__all__ = ["Answer", "Debug", "command_of", "note", "progress", "status_of"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Where something fails, show the traceback.")]
@@ -110,6 +110,18 @@ def print_text(text: Sequence[str | Rows]) -> None:
 def note(line: str) -> None:
     """Print a message to stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[float], None]]:
+    """Show on a terminal's stderr how far something is; give what is told the share that is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def status_of(app: typer.Typer, words: Sequence[str]) -> int:

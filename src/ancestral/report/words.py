@@ -18,7 +18,10 @@ __all__ = [
     "data_line",
     "documented",
     "evaluation_rows",
+    "evaluation_text",
     "lasting",
+    "level_lines",
+    "level_rows",
     "milliseconds",
     "model_line",
     "plus_minus",
@@ -91,12 +94,23 @@ def digits_of(se: float | None) -> int:
     return max(0, 1 - math.floor(math.log10(se))) if se and math.isfinite(se) else 3
 
 
+def evaluation_text(name: str, evaluation: Mapping[str, Any]) -> list[str | list[tuple[str, ...]]]:
+    """Return an evaluation as JSON in lines and tables; of a model with latents what its levels do, too."""
+    text: list[str | list[tuple[str, ...]]] = [summary_line(evaluation), "", evaluation_rows(name, evaluation)]
+    if evaluation.get("levels"):
+        text += ["", level_rows(evaluation), *level_lines(evaluation)]
+    return text
+
+
 def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return a table of an evaluation as JSON: a head, then the model, then trivial models, in bits/dim and nats."""
     given, name = evaluation["given"], name if evaluation["exact"] else f"at most, {name}"
     rows = [(f"{name}, given {given}" if given else name, evaluation)]
     if evaluation["label_averaged"]:
         rows.append((f"{name}, given nothing: p(x|y) averaged over y", evaluation["label_averaged"]))
+    if evaluation.get("elbo"):
+        rows[0] = (f"{rows[0][0]}, {counted(evaluation['samples'], 'draw')}", evaluation)
+        rows.insert(1, (f"{rows[0][0].rpartition(', ')[0]}, ELBO", evaluation["elbo"]))
     if evaluation["ensemble"]:
         rows.append((f"{name}, p(x) averaged over {evaluation['masks']} masks", evaluation["ensemble"]))
     trivial = sorted(evaluation["baselines"].items(), key=lambda item: item[1]["nats"])
@@ -108,9 +122,40 @@ def evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str,
     return [("model", *units.values()), *((what, *values) for (what, _), values in zip(rows, cells, strict=True))]
 
 
+def level_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a table of the levels of latents, the top first: a head, then for each its KL, units and active ones."""
+    rows = [
+        (
+            f"z_{level['level']}",
+            plus_minus(level["kl"], level["kl_se"], 2),
+            f"{level['units']:,}",
+            f"{level['active']:,}",
+        )
+        for level in reversed(evaluation["levels"])
+    ]
+    return [("latents", "KL, nats", "units", "active"), *rows]
+
+
+def level_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return a line for each level of latents that has collapsed, and what would do."""
+    return [collapse_line(level) for level in evaluation["levels"] if level["collapsed"]]
+
+
+def collapse_line(level: Mapping[str, Any]) -> str:
+    """Return in words that a level has collapsed.
+
+    >>> collapse_line({"level": 2, "kl": 0.0012, "units": 50, "active": 0}).partition(";")[0]
+    'level 2 has collapsed: KL 0.00 nats, 0 of 50 units active'
+    """
+    units = f"{level['active']:,} of {counted(level['units'], 'unit')} active"
+    units += ", by what the level above says" if level["active"] else ""
+    do = "warm-up or free bits keep it in use (--loss 'elbo(warm_up=2000, free_bits=0.5)')"
+    return f"level {level['level']} has collapsed: KL {max(0.0, level['kl']):.2f} nats, {units}; {do}"
+
+
 def summary_line(evaluation: Mapping[str, Any]) -> str:
     """Return what an evaluation is of: `all 360 examples of the test part of digits, exact log-likelihood`."""
-    kind = "exact log-likelihood" if evaluation["exact"] else "an upper bound on -log p(x)"
+    kind = "exact log-likelihood" if evaluation["exact"] else bound_words(evaluation)
     count, there = evaluation["count"], evaluation["examples"]
     how_many = f"all {count:,}" if count == there else f"{count:,} of {there:,}"
     noun = evaluation.get("noun", "examples")  # which older evaluations do not say
@@ -119,6 +164,16 @@ def summary_line(evaluation: Mapping[str, Any]) -> str:
         seconds = evaluation["values"] / rate
         of += f", {seconds:,.{0 if seconds >= 10 else 1}f} s at {rate} Hz"
     return f"{of}, {kind}"
+
+
+def bound_words(evaluation: Mapping[str, Any]) -> str:
+    """Return what kind of bound an evaluation is; of a model with latents, by how many draws, and which."""
+    kind, samples = "an upper bound on -log p(x)", evaluation.get("samples")
+    if samples is None:
+        return kind
+    by = "the ELBO" if samples == 1 else f"importance-weighted, {samples:,} draws of the latents"
+    digits = digits_of(evaluation["nats_se"])
+    return f"{kind} ({by}): at most {plus_minus(evaluation['nats'], evaluation['nats_se'], digits)} nats"
 
 
 def data_line(data: Data) -> str:
