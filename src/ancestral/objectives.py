@@ -18,7 +18,7 @@ from ancestral.model import Model
 from ancestral.models.latent import LatentVariables
 from ancestral.walk import Infer
 
-__all__ = ["Loss", "Objective", "elbo", "iwae", "nll", "takes_windows"]
+__all__ = ["LOSSES", "Loss", "Objective", "elbo", "iwae", "nll", "takes_windows"]
 
 Loss = Callable[..., Tensor]  # (model, x, context, step), and counted=mask for windows
 
@@ -87,6 +87,9 @@ class iwae:  # noqa: N801 (it stands beside the function nll)
         if self.doubly_reparameterized:
             return doubly_reparameterized(model, x, context, self.k)
         return -log_mean(model.log_weights(x, context, self.k))
+
+
+LOSSES: dict[str, type[elbo] | type[iwae]] = {"elbo": elbo, "iwae": iwae}
 
 
 def log_mean(log_w: Tensor) -> Tensor:

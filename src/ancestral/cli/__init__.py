@@ -20,6 +20,7 @@ from ancestral.cli.options import (
     Context,
     Device,
     Limit,
+    LossName,
     Part,
     RunFolder,
     Seconds,
@@ -84,6 +85,7 @@ def train(
     batch_size: Annotated[int | None, at_least_one("Examples in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="X", help="Learning rate, at its highest.")] = None,
     weight_decay: Annotated[float | None, typer.Option(metavar="X", help="Of AdamW; more overfits less.")] = None,
+    loss: LossName = None,
     precision: Annotated[Literal["32", "bf16"] | None, typer.Option(help="Of the computation; 32 by default.")] = None,
     device: Device = "auto",
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of all random numbers; 0 by default.")] = None,
@@ -100,7 +102,7 @@ def train(
     check_usage(limits, model, recipe, data, resume)
     from ancestral import training
     from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_named, training_by
-    from ancestral.cli.settings import begun, resumed
+    from ancestral.cli.settings import begun, loss_of, resumed
     from ancestral.runs import device_named
     from ancestral.training.resuming import earlier
 
@@ -122,7 +124,7 @@ def train(
     else:
         start = begun(str(model), str(data), settings, options, seed or 0)
     say_start(start, recipe, followed)
-    how |= {"device": device, "seed": seed, "resume": resume, "config": config}
+    how |= {"device": device, "seed": seed, "resume": resume, "config": config, "loss": loss_of(loss, out, resume)}
     return trained(out, training.train(start.model, start.data, out, **how), bool(start.data.recordings))
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "Context",
     "Device",
     "Limit",
+    "LossName",
     "Part",
     "RunFolder",
     "Seconds",
@@ -31,6 +32,10 @@ Seconds = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
 ]
+LossName = Annotated[
+    str | None,
+    typer.Option("--loss", metavar="LOSS", help="Of latents: 'elbo(warm_up=2000, free_bits=0.5)', 'iwae(k=5)'."),
+]
 Context = Annotated[str | None, typer.Option(metavar="LABEL", help="Name or number of a class.")]
 Settings = Annotated[
     list[str] | None,
@@ -38,7 +43,7 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="An argument of the model, again for more: layers=12, hidden=500,500, classes=null, "
-        "likelihood='GaussianMixture(components=5)'. `ancestral models MODEL` lists them.",
+        "likelihood='GaussianMixture(components=5)', posterior=MeanField. `ancestral models MODEL` lists them.",
     ),
 ]
 

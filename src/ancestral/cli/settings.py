@@ -25,6 +25,7 @@ from ancestral.likelihoods import (
 )
 from ancestral.model import Model
 from ancestral.models import MADE, MODELS, HierarchicalVAE, WaveNet
+from ancestral.objectives import LOSSES, Loss, nll
 from ancestral.report.words import size_of
 from ancestral.runs import recorded_data, registered, run_config, source_of
 from ancestral.training.resuming import fingerprint
@@ -38,6 +39,7 @@ __all__ = [
     "default_likelihood",
     "differing",
     "likelihood_of",
+    "loss_of",
     "model_named",
     "resumed",
 ]
@@ -127,6 +129,17 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
         if describe(value) != describe(model.arguments[key]):
             raise ValueError(differing(f"--set {setting}", model.arguments[key], out))
     return Start(registered(model), model, data)
+
+
+def loss_of(text: str | None, out: Path, resume: bool) -> Loss:
+    """Return the loss that is named, or that of the run which is resumed; the negative log-likelihood by default."""
+    recorded = run_config(out)["training"].get("loss") if resume and text is None else None
+    text = recorded if text is None else text
+    if text is None or text == nll.__qualname__:
+        return nll
+    call = called(text, "--loss", "loss", LOSSES, "elbo(warm_up=2000)")
+    loss: Loss = made(call, "--loss")
+    return loss
 
 
 def differing(now: str, before: Any, out: Path) -> str:

@@ -33,6 +33,7 @@ from ancestral.training.resuming import (
     fingerprint,
     identity,
     read_state,
+    running,
     write_state,
 )
 from ancestral.training.schedule import DRAWS, VALIDATIONS, Batches, Schedule, mixed, usual_decay
@@ -268,6 +269,7 @@ class Run:
         epoch, index = self.batches.at(step)
         x, context, counted = self.examples(index.tensor_split(world)[rank], epoch)
         values = int(self.data.counts("train", index).sum())  # of all processes
+        means = cloned({str(i): buffer for i, buffer in enumerate(running(self.state.model))})
         self.optimizer.zero_grad()
         loss = self.objective(x, context, step, counted).sum()
         self.accelerator.backward(loss * (world / self.weight(values)))  # processes average gradients
@@ -278,6 +280,9 @@ class Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
+        else:  # one batch that is not finite would stay in a running mean for ever
+            for buffer, before in zip(running(self.state.model), means.values(), strict=True):
+                buffer.copy_(before)
         seconds = time.perf_counter() - begin
         nats = told[0] * (self.variables / values) - self.data.log_cell
         return Update(nats, told[1], len(index), values, seconds, told[2] > 0, told[3] > 0)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ancestral.checkpoint import CONFIG, load_weights, read_config, read_json, read_tensors, write_json, write_tensors
 from ancestral.data import Data, Recordings
@@ -71,7 +72,7 @@ class State:
         """Move the averaged weights to the present ones: decay is how much of the old average stays."""
         present = [parameter.detach() for parameter in self.model.parameters()]
         torch._foreach_lerp_(list(self.average.parameters()), present, 1 - decay)
-        for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+        for mine, theirs in zip(running(self.average), running(self.model), strict=True):
             mine.lerp_(theirs, 1 - decay) if mine.is_floating_point() else mine.copy_(theirs)
 
     def keep_best(self) -> None:
@@ -114,6 +115,12 @@ class State:
             parameter, _, key = name.rpartition(".")
             moments.setdefault(number[parameter], {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+
+def running(model: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of batch normalisation, which every pass in training changes."""
+    parts = (part for part in model.modules() if isinstance(part, _BatchNorm))
+    return [buffer for part in parts for buffer in part.buffers(recurse=False)]
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
