@@ -15,6 +15,7 @@ from ancestral.recipes.cifar10 import (
     cifar10_pixelcnnpp,
     cifar10_pixelsnail,
     cifar10_row_lstm,
+    cifar10_vdvae,
 )
 from ancestral.recipes.digits import digits_gated_pixelcnn
 from ancestral.recipes.imagenet import (
@@ -26,6 +27,7 @@ from ancestral.recipes.imagenet import (
 )
 from ancestral.recipes.mnist import (
     dynamic_mnist_gated_pixelcnn,
+    dynamic_mnist_hierarchical_vae,
     mnist_diagonal_bilstm,
     mnist_gated_pixelcnn,
     mnist_made,
@@ -44,11 +46,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "mnist-diagonal-bilstm": mnist_diagonal_bilstm,
     "mnist-gated-pixelcnn": mnist_gated_pixelcnn,
     "dynamic-mnist-gated-pixelcnn": dynamic_mnist_gated_pixelcnn,
+    "dynamic-mnist-hierarchical-vae": dynamic_mnist_hierarchical_vae,
     "cifar10-pixelcnn": cifar10_pixelcnn,
     "cifar10-row-lstm": cifar10_row_lstm,
     "cifar10-diagonal-bilstm": cifar10_diagonal_bilstm,
     "cifar10-pixelcnn++": cifar10_pixelcnnpp,
     "cifar10-pixelsnail": cifar10_pixelsnail,
+    "cifar10-vdvae": cifar10_vdvae,
     "imagenet32-row-lstm": imagenet32_row_lstm,
     "imagenet32-gated-pixelcnn": imagenet32_gated_pixelcnn,
     "imagenet32-pixelsnail": imagenet32_pixelsnail,
