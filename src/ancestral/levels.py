@@ -15,7 +15,17 @@ from ancestral.distributions import Distribution, Gaussian
 from ancestral.models.latent import LatentVariables
 from ancestral.walk import Infer
 
-__all__ = ["COLLAPSED", "Level", "active_units", "bounds", "examples_for", "levels_of", "posterior_means"]
+__all__ = [
+    "ACTIVE",
+    "COLLAPSED",
+    "Level",
+    "active_units",
+    "bounds",
+    "examples_for",
+    "levels_of",
+    "movements",
+    "posterior_means",
+]
 
 ACTIVE = 0.01  # variance over x of the posterior mean of a unit, whose prior has a variance of about 1
 COLLAPSED = 0.1  # nats: a level with less says of an example not even a seventh of a bit, beside dozens of nats
@@ -121,10 +131,15 @@ def mean_of(q: Distribution) -> Tensor:
     return q.mean
 
 
+def movements(means: Tensor) -> Tensor:
+    """Return Cov_x(E_q[u|x]) of every unit (F,), by two estimates of the posterior means of examples, (N, 2, F)."""
+    one, other = (means - means.mean(0)).double().unbind(1)
+    return (one * other).sum(0) / max(1, len(means) - 1)
+
+
 def active_units(means: Tensor) -> Tensor:
     """Return which units are active, bool (F,), by two estimates of the posterior means of examples, (N, 2, F)."""
-    one, other = (means - means.mean(0)).double().unbind(1)
-    return (one * other).sum(0) / max(1, len(means) - 1) > ACTIVE
+    return movements(means) > ACTIVE
 
 
 def levels_of(model: LatentVariables, kl: list[tuple[float, float | None]], means: Tensor) -> list[Level]:

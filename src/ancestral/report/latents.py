@@ -14,15 +14,16 @@ from torch import Tensor
 from ancestral.data import Data
 from ancestral.data.restore import Pictures
 from ancestral.distributions import Discrete, Gaussian, Independent
-from ancestral.evaluation import per_example
+from ancestral.evaluation import per_example, seeded
 from ancestral.files import read_records
+from ancestral.levels import ACTIVE, COLLAPSED, movements, posterior_means
 from ancestral.models.latent import LatentVariables
 from ancestral.report.draws import CHOSEN_FROM, labels_for, varied
 from ancestral.report.figures import curves, svg_of
 from ancestral.report.page import paragraph, picture, section, table
 from ancestral.report.pictures import beside, in_rows, png, tiles
 from ancestral.runs import Run
-from ancestral.walk import Factor, Fixed, Infer, Joint, Sample, drive, is_latent
+from ancestral.walk import Factor, Fixed, Joint, Sample, drive, is_latent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,8 +36,6 @@ PAIRS = 6  # of pictures, between which
 FIXED, DRAWS, BLOCKS = 6, 8, 4  # pictures whose top is kept, draws in a row of them, ways to keep it
 SAMPLES, OF_A_CLASS = 64, 8
 MEASURED = 1000  # examples by which levels are measured
-COLLAPSED = 0.1  # nats of an example that a level takes, less than which is nothing
-ACTIVE = 0.01  # variance of a variable's posterior mean over the data (1509.00519, section 5.2)
 QUANTILES = 32  # of a mean
 DRAWN = 256  # latents, for the mean and deviation of a prior that is no Gaussian
 
@@ -162,29 +161,27 @@ def table_of_levels(run: Run, data: Data) -> str:
         word = "collapsed" if nats < COLLAPSED else ""
         rows.append((f"z_{level}", f"{len(variance):,}", f"{int((variance > ACTIVE).sum()):,}", f"{nats:.2f}", word))
     head = (f"{len(kl):,} examples of the test part", "variables", "active", "KL, nats", "")
-    note = f"active: the posterior mean has a variance above {ACTIVE:g} over the examples"
+    note = f"active: the mean of the posterior has a variance above {ACTIVE:g} over the examples"
     note += f"; collapsed: a KL below {COLLAPSED:g} nats, the level tells next to nothing of an example"
     return table(head, rows[::-1], (1, 2, 3, 4)) + paragraph(note, soft=True)
 
 
 def variances(model: LatentVariables, means: Tensor) -> tuple[Tensor, ...]:
-    """Return the variances of the variables of each level over examples, from what `measured` returns."""
-    return means.var(0, correction=0).split([int(np.prod(shape)) for shape in model.network.shapes])
+    """Return how much the posterior means of the variables of each level vary, from what `measured` returns."""
+    return movements(means).split([int(np.prod(shape)) for shape in model.network.shapes])
 
 
 def measured(run: Run, data: Data) -> tuple[Tensor, Tensor]:
-    """Return the KL of every level (N, L) and the means of all latents (N, F), z_1 first, of test examples."""
+    """Return the KL of every level (N, L), and two estimates of all posterior means (N, 2, F), of test examples."""
     model = latent(run)
 
     def of_batch(x: Tensor, context: Tensor | None, counted: Tensor | None = None) -> Tensor:
-        source = Infer(x)
-        model.inferred(x, context, source)
-        return torch.cat([*(source.kl[level][:, None] for level in model.levels), model.encode(x, context)], 1)
+        return torch.cat([model.terms(x, context).kl, posterior_means(model, x, context).flatten(1)], 1)
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(model.device):
         columns = per_example(of_batch, model, data, "test", data.limited("test", MEASURED))
-    return columns[:, : len(model.levels)], columns[:, len(model.levels) :]
+    kl, means = columns.split([len(model.levels), columns.shape[1] - len(model.levels)], 1)
+    return kl, means.unflatten(1, (2, -1))
 
 
 # --- what they say ------------------------------------------------------------------------------------------------
