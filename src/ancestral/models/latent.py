@@ -58,9 +58,11 @@ class LatentVariables(Base):
         network: the layers between x and the latents.
         posterior: how these infer the latents.
         prior: a model of the top latent, in the place of the network's Gaussian, or None.
+        features: that a value of x counts as, where several draws are weighed at once.
     """
 
     exact = False
+    features = 1
     network: Network
     posterior: Posterior
     prior: Model | None
@@ -111,7 +113,7 @@ class LatentVariables(Base):
 
     def chunks(self, batch: int, samples: int) -> list[int]:
         """Return how many draws of each example to weigh at once, again and again, for so many in all."""
-        most = max(1, VALUES // max(1, batch * max(FEWEST, math.prod(self.shape))))
+        most = max(1, VALUES // max(1, batch * max(FEWEST, self.features * math.prod(self.shape))))
         return [min(most, samples - begin) for begin in range(0, samples, most)]
 
     def terms(

@@ -27,7 +27,6 @@ from ancestral.models.raster import check_image_shape, coupled
 from ancestral.walk import Infer, Walk
 
 LAYERS, KERNEL_SIZE, MAPS = 2, 3, 16  # of a decoder where none is given; the paper: a few layers do
-FEATURES = 16  # that each value of x counts as, at least, where several draws are weighed: a decoder has many
 
 
 class PixelVAE(LatentVariables, Model):
@@ -55,6 +54,8 @@ class PixelVAE(LatentVariables, Model):
     Raises:
         ValueError: an argument is out of range, or does not fit another one.
     """
+
+    features = 16  # a decoder has many of them at every pixel
 
     def __init__(
         self,
@@ -93,9 +94,6 @@ class PixelVAE(LatentVariables, Model):
 
     def observed(self, batch: int, state: State) -> Walk:
         return self.decoder.walk(batch, self.network.observe(state))
-
-    def chunks(self, batch: int, samples: int) -> list[int]:
-        return super().chunks(batch * FEATURES, samples)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:

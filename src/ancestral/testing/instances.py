@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {  # what makes an instance small; an argumen
     "pixelsnail": {"shape": (1, 4, 5), "channels": 6, "layers": 2, "residual_blocks": 1, "likelihood": Bernoulli()},
     "wavenet": {"shape": (1, 12), "channels": 6, "layers": 3, "cycle": 2, "likelihood": Bernoulli()},
     "hierarchical-vae": {"shape": (6,), "latents": (3, 2), "network": Dense(hidden=(8, 6), layers=1)},
+    "pixel-vae": {"shape": (1, 4, 5), "latents": (3,), "network": Dense(hidden=(8,), layers=1)},
 }
 LAYERS: dict[str, Any] = {"channels": 6, "layers": 1, "hidden": 6}  # of a small network of latents
 VARIABLES = 2  # of a level of latents, at most
@@ -64,7 +65,9 @@ def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:
         small["hidden"] = small["hidden"] * len(model.arguments["hidden"])
     arguments = {**copy.deepcopy(model.arguments), **small, "shape": shape, **changes}
     if isinstance(model, LatentVariables):
-        arguments |= small_latents(arguments)
+        arguments |= small_latents(
+            {**arguments, "decoder": getattr(model, "decoder", None)}
+        )  # its own, if none is given
     return randomized(type(model)(**arguments).double().eval())
 
 
@@ -77,7 +80,10 @@ def small_latents(arguments: Mapping[str, Any]) -> dict[str, Any]:
         built = network.build(arguments["shape"], latents, arguments["posterior"], 0, 1)
         found["prior"] = rebuilt(arguments["prior"], built.shapes[-1])
     if arguments.get("decoder") is not None:
-        found["decoder"] = rebuilt(arguments["decoder"], arguments["shape"], likelihood=arguments["likelihood"])
+        told = arguments["decoder"].conditioner
+        few = type(told)(**{name: fewer(size, LAYERS["channels"]) for name, size in told.arguments.items()})
+        changes = {"likelihood": arguments["likelihood"], "conditioner": few}
+        found["decoder"] = rebuilt(arguments["decoder"], arguments["shape"], **changes)
     return found
 
 
