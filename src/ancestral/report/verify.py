@@ -17,6 +17,8 @@ from ancestral.checkpoint import write_json
 from ancestral.data import Recordings
 from ancestral.files import replacing
 from ancestral.model import Model
+from ancestral.models.latent import LatentVariables
+from ancestral.report.bounds import Checked, checked
 from ancestral.report.field import Field, Walked, dependence, field_of, rectangle, walked
 from ancestral.report.figures import field_picture, matrix_picture, past_picture, png_of
 from ancestral.report.words import milliseconds
@@ -83,6 +85,9 @@ def verified(run: Run) -> Verdict:
     with quiet():
         contract = [Finding(check.name, check.status, check.detail) for check in outcomes(run.model)]
     x, context, examples = examples_of(run)
+    if isinstance(run.model, LatentVariables):
+        found = checked(run.model, x, context)
+        return Verdict(contract, latent_findings(found), examples, {"latents": found.to_json()}, None)
     walk = walked(run.model, x, context)
     field, numbers, fig = field_findings(run, x, context, walk)
     numbers |= {"log_sum": walk.log_sum, "walk_difference": walk.difference, "factors": walk.factors}
@@ -151,7 +156,7 @@ def stretches(part: Recordings, steps: int) -> tuple[Tensor, Tensor | None]:
     return x, torch.stack([part.features[:, a : a + needed] for a in begins])
 
 
-def sums(walk: Walked) -> Finding:
+def sums(walk: Walked | Checked) -> Finding:
     """Say whether every factor sums to one."""
     name = "sums to one"
     if walk.log_sum is None:
@@ -159,6 +164,35 @@ def sums(walk: Walked) -> Finding:
     status = "passed" if walk.log_sum < 1e-4 else "failed"
     some = "" if walk.summed == walk.factors else f"{walk.summed} of "
     return Finding(name, status, f"{some}{walk.factors} factors, largest |log of the sum| {walk.log_sum:.1e}")
+
+
+def latent_findings(found: Checked) -> list[Finding]:
+    """Say what the latents of a model showed."""
+    names = ["ELBO", *(f"L_{draws}" for draws in list(found.bounds)[1:])]
+    values = " <= ".join(f"{name} {nats:.2f}" for name, nats in zip(names, found.bounds.values(), strict=True))
+    error = max(error for _, error in found.gains)
+    gap, gap_error = found.gap
+    levels = ", ".join(f"{level}" for level in found.closed)
+    close = found.difference <= 1e-3 + 1e-4 * found.scale
+    closed = Finding("closed form", "not applicable", "no divergence of this posterior has one: all are drawn")
+    if found.closed:
+        status, words = "passed" if found.agrees else "failed", f"KL of level {levels}"
+        closed = Finding("closed form", status, f"{words} less that of draws: {gap:+.3f} ± {gap_error:.3f} nats")
+    unseen = "given the latents the values are independent, and the latents tie them all together"
+    return [
+        sums(found),
+        Finding(
+            "bounds in order", "passed" if found.in_order else "failed", f"{values} nats, ± {error:.2f} by the draws"
+        ),
+        closed,
+        Finding("walk = parallel pass", "passed" if close else "failed", weights_words(found)),
+        Finding("receptive field", "not applicable", unseen),
+    ]
+
+
+def weights_words(found: Checked) -> str:
+    """Return by how much the walk and the parallel pass differ, in words."""
+    return f"largest difference of log p(x, z) - log q(z|x) {found.difference:.1e} nats"
 
 
 def agrees(walk: Walked, reach: int = 0) -> Finding:
