@@ -1,13 +1,16 @@
 """Recipes: that their models can be built, what they have to say of data, and that training follows them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ancestral.cli.recipes import check_wanted, likelihood_for
 from ancestral.data import BINARIZE, load
+from ancestral.latents import Dense, Residual
 from ancestral.likelihoods import LogisticMixture
 from ancestral.models import MODELS
 from ancestral.recipes import RECIPES, Recipe
@@ -27,8 +30,15 @@ SIZES = {  # of a network that trains in a blink, by the names of the arguments
 }
 
 
+LAYERS: dict[type, dict[str, Any]] = {Dense: {"hidden": (6, 4)}, Residual: {"channels": 6}}
+
+
 def smallest(recipe: Recipe) -> list[str]:
     """Settings that make the network of a recipe small."""
+    if recipe.model == "hierarchical-vae":
+        network = recipe.arguments["network"]
+        small = replace(network, blocks=None, strides=(2, 2)) if isinstance(network, Residual) else network
+        return ["--set", "latents=2,2", f"network={replace(small, **LAYERS[type(small)])}"]
     names = [name for name in recipe.arguments if name in SIZES]
     if recipe.data.levels != 256:
         names.remove("likelihood")

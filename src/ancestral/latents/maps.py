@@ -52,13 +52,13 @@ class Maps:
         for stride in self.strides:
             height, width = sizes[-1]
             if height % stride or width % stride:
-                raise ValueError(f"strides {self.strides} do not fit: {self.misfit(sizes, stride)}")
+                raise ValueError(f"strides do not fit: {self.misfit(sizes, stride)}")
             sizes.append((height // stride, width // stride))
         return sizes
 
     def misfit(self, sizes: list[Size], stride: int) -> str:
         """Return which maps a stride does not divide, and what would do."""
-        named = [f"{height}x{width}" for height, width in sizes]
+        named = [f"{height}x{width}" for height, width in dict.fromkeys(sizes)]
         way = f"{named[0]} becomes {', then '.join(named[1:])}" if named[1:] else f"x is {named[0]}"
         common = math.gcd(*sizes[-1])
         some = " or ".join(str(n) for n in range(1, common + 1) if common % n == 0)
