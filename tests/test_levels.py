@@ -1,21 +1,27 @@
 """Levels of latents: bounds of classes, active units, collapse, the same figures again; what verify says of them."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from ancestral.data import Data
+from ancestral import checkpoint
+from ancestral.data import Data, load
 from ancestral.data.dataset import Split
 from ancestral.data.restore import Arrays
-from ancestral.evaluation import evaluate
+from ancestral.evaluation import evaluate, per_example
 from ancestral.latents import BottomUp, Dense, MeanField
 from ancestral.levels import active_units, over_labels
+from ancestral.likelihoods import Categorical
 from ancestral.models import HierarchicalVAE
 from ancestral.report.bounds import checked
 from ancestral.report.verify import latent_findings
 from ancestral.report.words import evaluation_text, summary_line
+from ancestral.testing import tiny
+from ancestral.walk import Sample, drive
+from calls import Call
 
 
 def model(**arguments: object) -> HierarchicalVAE:
@@ -89,22 +95,38 @@ def test_a_level_that_tells_nothing_has_collapsed() -> None:
     assert "level 2 has collapsed: KL 0.00 nats, 0 of 3 units active; warm-up or free bits" in last
 
 
+def log_evidence(network: HierarchicalVAE, x: Tensor, label: int, draws: int = 4000) -> Tensor:
+    """Return log p(x|label), (B,) nats, by draws of the prior, which need no posterior."""
+    labels = torch.full((draws * len(x),), label)
+    state = drive(network.descent(len(labels), labels), Sample(network.uniforms(len(labels))))
+    return network.log_px(x, state).view(draws, len(x)).double().logsumexp(0) - math.log(draws)
+
+
 def test_the_bound_over_labels_is_a_bound() -> None:
     network = model(classes=3)
     x, labels = data(6).split("test").x, torch.arange(6) % 3
     with torch.no_grad():
-        exact = torch.stack([network.log_prob(x, labels * 0 + y, samples=20000) for y in range(3)]).logsumexp(0)
-        exact = exact - math.log(3)
+        exact = torch.stack([log_evidence(network, x, y) for y in range(3)]).logsumexp(0) - math.log(3)
+        several, of = x.repeat(200, 1), labels.repeat(200)
         for samples in (1, 4):
-            draws = [
-                over_labels(network, samples, x, labels, network.log_prob(x, labels, samples=samples).double())
-                for _ in range(300)
-            ]
-            values = torch.stack(draws)
-            error = values.std(0) / math.sqrt(300)
-            assert bool((values.mean(0) <= exact + 5 * error + 0.01).all())
-        many = network.log_prob(x, labels, samples=20000).double()
-        torch.testing.assert_close(over_labels(network, 20000, x, labels, many), exact, atol=0.2, rtol=0)
+            tight = network.log_prob(several, of, samples=samples).double()
+            values = over_labels(network, samples, several, of, tight).view(200, 6)
+            error = values.std(0) / math.sqrt(200)
+            assert bool((values.mean(0) <= exact + 5 * error + 0.02).all())
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_the_bound_over_labels_is_the_mean_of_all(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, known = model(classes=3), torch.tensor([-3.0, -5.0, -4.0])
+
+    def by_label(x: Tensor, context: Tensor, times: int = 1, *more: object) -> Tensor:
+        return known[context].expand(times, -1)
+
+    monkeypatch.setattr(network, "log_weights", by_label)
+    x, labels = data(6).split("test").x, torch.arange(6) % 3
+    found = over_labels(network, samples, x, labels, known[labels].double())
+    expected = known.double().logsumexp(0) - math.log(3)
+    torch.testing.assert_close(found, expected.expand(6))
 
 
 def test_the_bound_over_labels_costs_about_two(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +157,40 @@ def test_draws_are_weighed_in_chunks_that_do_not_grow(monkeypatch: pytest.Monkey
     assert network.log_prob(data(128).split("test").x, samples=5000).abs().max() < 1e-9
     assert max(seen) <= 2**11
     assert sum(seen) == 5000 * 128
+
+
+def test_a_validation_is_the_same_whatever_the_generator_is_at() -> None:
+    network, valid = model(), data()
+    found = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        found.append(per_example(network.log_prob, network, valid, "valid", torch.arange(20)))
+    assert torch.equal(*found)
+
+
+def test_the_command_line_tells_of_levels(call: Call, tmp_path: Path) -> None:
+    digits = load("digits")
+    small = model(shape=(1, 8, 8), likelihood=Categorical(17))
+    checkpoint.save(small, tmp_path / "run", data=digits.describe())
+    done = call("evaluate", tmp_path / "run", "--samples", 3, "--limit", 20)
+    assert done.status == 0, done.error
+    assert "importance-weighted, 3 draws of the latents): at most" in done.out
+    assert "ELBO" in done.out
+    assert "z_2" in done.out
+    found = call("evaluate", tmp_path / "run", "--samples", 3, "--limit", 20, "--json").json
+    assert (found["samples"], found["exact"], len(found["levels"])) == (3, False, 2)
+    assert found["elbo"]["nats"] > 0
+    assert Path(found["written"]).name == "evaluation-test-limit20-samples3.json"
+    wrong = call("evaluate", tmp_path / "run", "--samples", 0)
+    assert (wrong.status, len(wrong.err.splitlines())) == (2, 1)
+
+
+def test_samples_of_an_exact_model_are_refused(call: Call, tmp_path: Path) -> None:
+    digits = load("digits")
+    checkpoint.save(tiny("made", shape=(1, 8, 8), likelihood=Categorical(17)), tmp_path, data=digits.describe())
+    done = call("evaluate", tmp_path, "--samples", 3)
+    assert done.status == 1
+    assert "samples=3 is for latent-variable models; MADE is exact" in done.error
 
 
 def test_wrong_samples_are_refused() -> None:
