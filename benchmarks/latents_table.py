@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from probe import section as probe_section
-
-from pixel_vae import section as pixel_vae_section
+from pixel_vae import section
 
 Row = Mapping[str, Any]
 
@@ -33,6 +31,29 @@ COMMANDS = """### How they were made
 
 `DATA.npz` holds the arrays `train`, `valid` and `test` of zeros and ones, each (N, 28, 28). A run is one process on one
 thread.
+"""
+
+PROBE = """## What a representation is worth
+
+Accuracy of a logistic regression that tells the class of test examples from all pixels, or from `encode(x)`, the means
+of all latents of a model that has seen no label. Its strength is chosen on the valid part; few labels are a seeded
+choice of the training examples.
+"""
+
+PIXEL_VAE = """## Latents under an autoregressive decoder
+
+`PixelVAE` on the 8x8 digits: a Gated PixelCNN that sees few pixels, by itself; told which pixel it is at (the fully
+connected layers below the latents say that too); and under latents. Nats of the test digits; under latents at most so
+many, by 100 draws. ± is the standard error over digits.
+"""
+
+CARRIED = """What the latents hold is what the decoder does not see: which digit it is, and how it leans.
+
+![Test digits, draws with their z, draws with a z of each column, draws without latents](pixel_vae.png)
+
+In a row of the first block z is that of the digit on the left, and the noise of the decoder varies. In the second block
+every column has a z of its own and every row its noise: columns are alike, rows are not. Without latents the decoder
+draws strokes that belong to no digit.
 """
 
 SAMPLING = """### What a sample costs
@@ -113,6 +134,21 @@ def sampling_table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def probe_table(runs: list[Row]) -> list[str]:
+    """Return a line for each data set and number of labels."""
+    head = ("data", "labels", "pixels", "encode(x)", "the model's training")
+    lines = [cells(*head), cells(*("---" for _ in head))]
+    for run in runs:
+        found = {(row["labels"], row["features"]): row for row in run["probes"]}
+        for count in sorted({labels for labels, _ in found}):
+            of = (found[count, name] for name in ("pixels", "encode(x)"))
+            shares = (
+                f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_se']:.1f} % of {row['numbers']}" for row in of
+            )
+            lines.append(cells(run["data"], f"{count:,}", *shares, f"{run['steps']:,} steps"))
+    return lines
+
+
 def page(latents: Row, probe: Row, pixel_vae: Row) -> str:
     """Return the document."""
     rows = latents["rows"]
@@ -120,7 +156,7 @@ def page(latents: Row, probe: Row, pixel_vae: Row) -> str:
     parts += [SAMPLING, *sampling_table(rows), "", COMMANDS, "```sh", *(row["command"] for row in rows), "```", ""]
     of = rows[0]["machine"]
     parts += [f"{of['cpu']}, {of['cores']} cores, evaluated on {of['threads']} threads; torch {of['torch']}.", ""]
-    parts += [probe_section(probe), "", pixel_vae_section(pixel_vae), ""]
+    parts += [PROBE, *probe_table(probe["runs"]), "", PIXEL_VAE, section(pixel_vae), "", CARRIED]
     parts += [
         "`python benchmarks/latents.py RUN ...`, `probe.py` and `pixel_vae.py` measure, `make tables` writes this."
     ]

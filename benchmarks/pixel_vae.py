@@ -3,10 +3,9 @@
     python benchmarks/pixel_vae.py [--minutes 3] [--threads 1] [--runs FOLDER]
     python benchmarks/pixel_vae.py --table     prints the section of the documentation that the JSON makes
 
-Two decoders, one that sees few pixels and one that sees nearly all, each trained by itself, told which pixel it is at,
-and under latents, for the same minutes. (Fully connected layers below the latents say which pixel it is, too: that is
-not to be counted as theirs.) A run folder that holds a run is not trained again. The picture is of the decoder that
-sees few.
+A decoder that sees few pixels is trained by itself, told which pixel it is at, and under latents, for the same minutes.
+(Fully connected layers below the latents say which pixel it is, too: that is not to be counted as theirs.) A run folder
+that holds a run is not trained again.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from ancestral.data.given import Small
 from ancestral.data.restore import Pictures
 from ancestral.likelihoods import Categorical
 from ancestral.model import Model
-from ancestral.objectives import nll
+from ancestral.objectives import elbo, nll
 from ancestral.report.draws import in_turn
 from ancestral.report.pictures import beside, save_png, tiles
 from ancestral.walk import Fixed, Joint, Sample, drive
@@ -41,7 +40,6 @@ RESULTS, PICTURE = ROOT / "results" / "pixel_vae.json", ROOT / "docs" / "pixel_v
 SIDE, LEVELS = 8, 17  # of the digits
 DECODERS: dict[str, dict[str, int]] = {
     "few": {"layers": 1, "channels": 32, "kernel_size": 1},
-    "nearly all": {"layers": 4, "channels": 32, "kernel_size": 3},
 }
 KINDS = ("alone", "places", "latents")
 LATENTS, MAPS, HIDDEN, DROPOUT = 32, 8, 200, 0.2
@@ -81,19 +79,12 @@ def untrained(name: str, kind: str) -> Model:
     return PixelVAE(shape=shape, likelihood=likelihood, latents=(LATENTS,), network=network, decoder=decoder)
 
 
-def warmed_up(model: Model, x: Tensor, context: Tensor | None, step: int) -> Tensor:
-    """Return the loss: the ELBO, at first with little weight on the divergences (1602.02282)."""
-    if not isinstance(model, PixelVAE):
-        return nll(model, x, context, step)
-    terms = model.terms(x)
-    return min(1.0, (step + 1) / WARM_UP) * terms.kl.sum(1) - terms.log_px
-
-
 def trained(name: str, kind: str, minutes: float, folder: Path) -> Model:
     """Return the model of a run folder, trained now where there is none."""
     if not (folder / WEIGHTS).exists():
         torch.manual_seed(0)
-        train(untrained(name, kind), data_for(kind), folder, loss=warmed_up, minutes=minutes, seed=0)
+        loss = elbo(warm_up=WARM_UP) if kind == "latents" else nll
+        train(untrained(name, kind), data_for(kind), folder, loss=loss, minutes=minutes, seed=0)
     return load(folder)
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/probe.py RUN [RUN ...] [--labels 100 1000] [--json results/probe.json]
 
-A run is of an unconditional model with latents, of data with labels. Both probes are logistic regressions of
-standardised features that are fitted to the train part, with the C that is best on the valid part, and tell the classes
-of the test part; also where only a few training examples, a seeded choice, have labels.
+A run is of an unconditional model with latents, of data with labels. Both probes are logistic regressions that are
+fitted to the train part, with the C that is best on the valid part, and tell the classes of the test part; also where
+only a few training examples, a seeded choice, have labels. All features are divided by one number: to standardise each
+would make much of pixels that are nearly always black, and of latents that are not in use.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 import machine
 from ancestral.data import Data
@@ -23,7 +23,7 @@ from ancestral.models.latent import LatentVariables
 from ancestral.runs import Run, open_run
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "probe.json"
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C, of which the valid part chooses
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C, of which the valid part chooses
 MOST, BATCH = 10_000, 1000  # examples of a probe, at most
 ITERATIONS = 200
 
@@ -44,8 +44,8 @@ def drawn(data: Data, split: str) -> torch.Tensor:
 
 def probe(parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Return the accuracy on the test part of a probe whose C is best on the valid part."""
-    scaler = StandardScaler().fit(parts["train"][0])
-    given = {name: (scaler.transform(x), y) for name, (x, y) in parts.items()}
+    mean, scale = parts["train"][0].mean(0), parts["train"][0].std()
+    given = {name: ((x - mean) / scale, y) for name, (x, y) in parts.items()}
     fitted = {c: LogisticRegression(C=c, max_iter=ITERATIONS).fit(*given["train"]) for c in STRENGTHS}
     valid = {c: float(one.score(*given["valid"])) for c, one in fitted.items()}
     best = max(STRENGTHS, key=lambda c: valid[c])
