@@ -14,7 +14,7 @@ from torch import Tensor
 from ancestral.data import Data
 from ancestral.data.restore import Pictures
 from ancestral.distributions import Discrete, Gaussian, Independent
-from ancestral.evaluation import per_example, seeded
+from ancestral.evaluation import per_example
 from ancestral.files import read_records
 from ancestral.levels import ACTIVE, COLLAPSED, movements, posterior_means
 from ancestral.models.latent import LatentVariables
@@ -178,8 +178,7 @@ def measured(run: Run, data: Data) -> tuple[Tensor, Tensor]:
     def of_batch(x: Tensor, context: Tensor | None, counted: Tensor | None = None) -> Tensor:
         return torch.cat([model.terms(x, context).kl, posterior_means(model, x, context).flatten(1)], 1)
 
-    with seeded(model.device):
-        columns = per_example(of_batch, model, data, "test", data.limited("test", MEASURED))
+    columns = per_example(of_batch, model, data, "test", data.limited("test", MEASURED))
     kl, means = columns.split([len(model.levels), columns.shape[1] - len(model.levels)], 1)
     return kl, means.unflatten(1, (2, -1))
 

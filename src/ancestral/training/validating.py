@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ancestral.data import Data, Recordings
-from ancestral.evaluation import per_example, seeded
+from ancestral.evaluation import per_example
 from ancestral.model import Model
 from ancestral.models.latent import LatentVariables
 from ancestral.training.schedule import permutation
@@ -42,12 +42,8 @@ def validated(data: Data) -> Tensor:
 
 
 def validation(model: Model, data: Data, index: Tensor, variables: int) -> Validation:
-    """Return what a model comes to on these examples of the valid part; nats are of so many variables.
-
-    A random bound is drawn by the same numbers every time, so that validations can be compared.
-    """
-    with seeded(model.device):
-        columns = per_example(partial(measured, model), model, data, "valid", index)
+    """Return what a model comes to on these examples of the valid part; nats are of so many variables."""
+    columns = per_example(partial(measured, model), model, data, "valid", index)
     mean = columns[:, 0].sum().item() / int(data.counts("valid", index).sum())
     kl = columns[:, 1:].mean(0).tolist() if isinstance(model, LatentVariables) else None
     return Validation(-(mean * variables + data.log_cell), kl)
