@@ -113,9 +113,8 @@ def train(
     options |= {"rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
     config: dict[str, Any] = {}
-    if resume and recipe is not None:
-        check_recipe_of(out, recipe)
     if resume:
+        check_recipe_of(out, recipe)
         start = resumed(out, model, data, settings, options)
     elif followed is not None:
         start = begun_by(str(recipe), followed, data, settings, options, seed or 0)

@@ -125,8 +125,8 @@ def training_by(recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:
     return given | {key: value for key, value in own.items() if given[key] is None}
 
 
-def check_recipe_of(out: Path, name: str) -> None:
-    """Raise ValueError where the run in a folder is not of the recipe."""
+def check_recipe_of(out: Path, name: str | None) -> None:
+    """Raise ValueError where the run in a folder is not of the recipe, if one is named."""
     recorded = (run_config(out).get("recipe") or {}).get("name", "no recipe")
-    if recorded != name:
+    if name is not None and recorded != name:
         raise ValueError(differing(f"--recipe {name}", recorded, out))
