@@ -159,7 +159,7 @@ def check_order(factors: list[Factor], levels: int) -> None:
 
 def cheap_walk(model: Model) -> str:
     """4. Sampling costs fewer multiply-adds than one parallel pass."""
-    small = small_of(model)
+    small = small_of(model).requires_grad_(False)  # the counter takes no views of parameters that need gradients
     x, context = random_x(small, 2), random_context(small, 2)
     with FlopCounterMode(display=False) as parallel, torch.no_grad():
         small.log_prob(x, context)
