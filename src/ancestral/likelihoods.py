@@ -18,6 +18,7 @@ from torch import Tensor
 from ancestral.distributions import (
     GAUSSIAN,
     LOGISTIC,
+    Binary,
     ContinuousMixture,
     Discrete,
     DiscretizedMixture,
@@ -81,8 +82,8 @@ class Table(ABC):
     width: int  # logits of a table
 
     @abstractmethod
-    def log_pmf(self, logits: Tensor) -> Tensor:
-        """Return the log-probabilities (B, K) of logits (B, width)."""
+    def distribution(self, logits: Tensor) -> Distribution:
+        """Return the distribution of one channel, logits (B, width)."""
 
     @abstractmethod
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class Table(ABC):
         parts = real(params).unflatten(1, (-1, self.width))
         values: list[Tensor] = []
         for _ in range(channels):
-            values.append((yield Discrete(self.log_pmf(self.logits(parts, values, channels)))))
+            values.append((yield self.distribution(self.logits(parts, values, channels))))
         return torch.stack(values, 1)
 
     def logits(self, parts: Tensor, earlier: Sequence[Tensor], channels: int) -> Tensor:
@@ -127,8 +128,8 @@ class Bernoulli(Table):
     levels = 2
     width = 1
 
-    def log_pmf(self, logits: Tensor) -> Tensor:
-        return F.logsigmoid(torch.cat([-logits, logits], 1))
+    def distribution(self, logits: Tensor) -> Binary:
+        return Binary(logits.squeeze(1))
 
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
         return F.logsigmoid(logits.squeeze(2) * scaled(x, 2))
@@ -148,8 +149,8 @@ class Categorical(Table):
     def width(self) -> int:  # type: ignore[override]
         return self.levels
 
-    def log_pmf(self, logits: Tensor) -> Tensor:
-        return F.log_softmax(logits, 1)
+    def distribution(self, logits: Tensor) -> Discrete:
+        return Discrete(F.log_softmax(logits, 1))
 
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
         log_p = F.log_softmax(logits.movedim(2, -1), -1)  # innermost in memory, as the networks put features
