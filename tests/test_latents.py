@@ -377,7 +377,7 @@ def test_bad_latents():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"latents": (3,)}, r"hidden must hold 1 widths, one for each level, got \(8, 6\)"),
+        ({"latents": (3,)}, r"must hold 1 width, one for each of latents=\(3,\), got \(8, 6\)"),
         ({"latents": ()}, r"latents must be a tuple of integers, got \(\)"),
         ({"latents": (3, 0)}, "latents must be an integer of at least 1, got 0"),
         ({"prior": made(3)}, r"prior must be of the shape of the top latent, \(2,\), got \(3,\)"),

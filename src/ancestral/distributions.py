@@ -92,7 +92,7 @@ class Binary(Distribution):
         return torch.where(v < 0, 0, torch.where(v >= 1, 1, lower))
 
     def draw(self, u: Tensor) -> Tensor:
-        return (torch.sigmoid(-self.logits.double()) <= u).long()
+        return (torch.sigmoid(-self.logits) <= u).long()
 
 
 class DiscretizedMixture(Distribution):

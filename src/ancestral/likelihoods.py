@@ -71,6 +71,11 @@ def scaled(x: Tensor, levels: int) -> Tensor:
     return x.float() * (2 / (levels - 1)) - 1
 
 
+def channels_of(values: Sequence[Tensor]) -> Tensor:
+    """Return values of one channel after another (B,) as (B, C), without a copy of a single one."""
+    return values[0].unsqueeze(1) if len(values) == 1 else torch.stack(list(values), 1)
+
+
 class Table(ABC):
     """A table for every channel. Where the head couples them, logits are linear in the earlier channels, see `logits`.
 
@@ -106,7 +111,7 @@ class Table(ABC):
         values: list[Tensor] = []
         for _ in range(channels):
             values.append((yield self.distribution(self.logits(parts, values, channels))))
-        return torch.stack(values, 1)
+        return channels_of(values)
 
     def logits(self, parts: Tensor, earlier: Sequence[Tensor], channels: int) -> Tensor:
         """Return the logits (B, width, ...) of a channel, given the values (B, ...) of the channels before it.
@@ -230,7 +235,7 @@ class Mixture(ABC):
             if c + 1 < channels:  # the indicator is shared: what was observed re-weights the components
                 log_weights = F.log_softmax(mixture.log_joint(values[-1]), -1)
                 earlier.append(self.scale(values[-1]).to(p.means.dtype).unsqueeze(-1))
-        return torch.stack(values, 1)
+        return channels_of(values)
 
 
 def conditional_means(p: Components, earlier: list[Tensor]) -> Tensor:
