@@ -107,6 +107,12 @@ class MultiScalePixelRNN(Model):
             features = context_features(self, context, tuple(x.shape))
         return self.both_walks(x, features)
 
+    def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+        """Return where the factors go: the small image's pixels first; see `Model.places`."""
+        raster = super().places(shape)
+        small = [(c, row, col) for c, row, col in raster if row % self.scale == 0 and col % self.scale == 0]
+        return small + [(c, row, col) for c, row, col in raster if row % self.scale or col % self.scale]
+
     @torch.inference_mode()
     def both_walks(self, x: Tensor, features: Tensor | None) -> Walk:
         """Walk over the small image, then over x (B, C, H, W) given it; a context's features are told to both."""
