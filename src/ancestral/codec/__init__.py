@@ -55,7 +55,7 @@ def decompress(model: Model, data: bytes) -> Tensor:
     Raises:
         ValueError: it is of another model, or no such data, or it holds more than a batch. Damaged: some of it is lost.
     """
-    found = []
+    found: list[Tensor] = []
     for each in Reader(io.BytesIO(data), model):
         if isinstance(each, Lost):
             raise Damaged(f"the data is damaged: {each.reason}")

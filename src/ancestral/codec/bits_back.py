@@ -1,12 +1,12 @@
 """Bits back (1901.04866): a coder that is a stack gives the bits of a draw z ~ q(z|x), and takes x|z and z from p.
 
-The net length of x is log q(z|x) - log p(x, z), in the mean the negative ELBO. Examples are pushed in groups, one on top
-of the other, so that a group takes the bits of its latents from the groups below it; only the first takes them from
+The net length of x is log q(z|x) - log p(x, z), in the mean the negative ELBO. Examples are pushed in groups, one on
+top of the other, so that a group takes the bits of its latents from the groups below it; only the first takes them from
 *initial bits*, which both sides make by a fixed seed: the file holds what changed of them, so that as many are paid for
 as were taken.
 
-Latents are cut into cells of equal width (`Cells`), whose probabilities are differences of the cdf: nothing but those has
-to be the same in encoder and decoder, whatever the posterior depends on.
+Latents are cut into cells of equal width (`Cells`), whose probabilities are differences of the cdf: nothing but those
+has to be the same in encoder and decoder, whatever the posterior depends on.
 """
 
 import math
@@ -152,7 +152,7 @@ class Take:
     def taken(self, q: Distribution, cells: Cells, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Return cells (B, *shape) drawn by the bits of the stack, and which of them were left out of that.
 
-        A cell whose interval is not sure goes back, with all others; it is kept as it is, and the others are drawn anew.
+        A cell whose interval is not sure goes back, with all others; it stays as it is, and the others are drawn anew.
         """
         assert isinstance(q, Gaussian)
         v = torch.zeros(q.mean.shape, dtype=torch.long, device=q.mean.device)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ancestral.codec import chunks
 from ancestral.codec.fingerprint import arithmetic, differences, fingerprint
 from ancestral.codec.framing import CHUNK, Chunk, Frames, framed, header, read_header
-from ancestral.codec.listing import LABEL, NAME, Entry, Part
+from ancestral.codec.listing import LABEL, NAME, Entry, Part, known_of
 from ancestral.codec.payload import coder_of, likely_class
 from ancestral.codec.stream import Damaged
 from ancestral.codec.tiles import cut, joined, tiles_of
@@ -146,14 +146,15 @@ class Writer:
             levels: of its shape.
 
         Raises:
-            ValueError: the model cannot represent it; a chunk did not decode again. What was added before is intact.
+            ValueError: the model cannot represent it: nothing was added. Or a chunk did not decode again: it is not
+                written, and the file takes nothing more.
         """
         started = time.perf_counter()
         x = cut(self.checked(entry, levels), self.model.shape)
         chosen = None
         if isinstance(self.model.conditioner, OneHot) and entry.label is None:
             known = Part(entry, None, 0, len(x))
-            chosen = likely_class(self.model, x, chunks.known_of([known], self.model.shape), self.examples)
+            chosen = likely_class(self.model, x, known_of([known], self.model.shape), self.examples)
         begin = 0
         while begin < len(x):
             end = min(len(x), begin + self.examples - sum(map(len, self.tiles)))
@@ -217,13 +218,14 @@ class Writer:
         if not self.parts:
             return
         parts, x = self.parts, torch.cat(self.tiles)
-        self.parts, self.tiles = [], []
+        self.parts, self.tiles, self.closed = [], [], True  # until it is written
         coded = chunks.code(self.model, parts, x, self.level)
         if len(coded.body) > CHUNK:
             raise ValueError(f"a chunk must have at most {CHUNK} bytes, this one of {len(x)} examples has more")
         if self.verify:
             self.check_decoded(coded.body, parts, x)
         self.write(EXAMPLES, coded.body)
+        self.closed = False
         self.complete += len(parts) - (not complete)
         totals = self.totals
         totals.framing += len(coded.body) - coded.listing - coded.given - coded.stream
@@ -332,8 +334,10 @@ class Reading:
         """Yield everything."""
         ended = False
         for chunk in self.reader.frames:
-            if chunk.number < self.next or ended:
-                continue  # it came before: what is read twice is told once
+            if ended:
+                break
+            if chunk.number < self.next:
+                continue  # it came before
             yield from self.lost_before(chunk)
             self.next, ended = chunk.number + 1, chunk.kind == END
             try:
@@ -343,16 +347,21 @@ class Reading:
                 continue
             yield from found
         if not ended:
-            reason = self.trouble[1] + "; " if self.trouble else ""
-            first = self.trouble[0] if self.trouble else self.next
-            yield Lost(
-                first, f"{reason}the file is cut off: there is no end after chunk {self.next - 1}", len(self.open[:1])
-            )
+            yield self.lost_after()
+        elif self.reader.frames.end < self.reader.frames.size:
+            yield Lost(self.next, "something follows the end of the file, and is not read", 0)
+
+    def lost_after(self) -> Lost:
+        """Return what is known of what is missing at the end."""
+        first, why = self.trouble or (self.next, "")
+        reason = f"{why}; " if why else ""
+        reason += f"the file is cut off: after {self.next} chunks there is neither another nor an end"
+        return Lost(first, reason, len(self.open[:1]))
 
     def lost_before(self, chunk: Chunk) -> Iterator[Lost]:
         """Yield what is missing before a chunk."""
         first = self.trouble[0] if self.trouble else self.next
-        if self.trouble or chunk.number > self.next:
+        if self.trouble or chunk.number > self.next or chunk.before > self.counted:
             reason = self.trouble[1] if self.trouble and chunk.number == self.next else missing(first, chunk.number)
             self.trouble, self.open = None, []
             entries = max(0, chunk.before - self.counted)

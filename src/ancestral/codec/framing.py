@@ -93,11 +93,12 @@ class Frames:
 
     Attributes:
         size: of the file, in bytes.
+        end: where the last chunk that was read ends.
     """
 
     def __init__(self, file: BinaryIO, salt: int) -> None:
         self.file, self.salt = file, salt
-        self.begin = file.tell()
+        self.begin = self.end = file.tell()
         self.size = file.seek(0, 2)
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -107,6 +108,7 @@ class Frames:
             at = found + length if chunk is not None or patience < length else found + 1
             patience -= 0 if chunk is not None else length
             if chunk is not None:
+                self.end = at
                 yield chunk
 
     def find(self, at: int) -> int | None:
