@@ -21,6 +21,7 @@ from torch import Tensor
 from ancestral.codec.coding import levels_of
 from ancestral.codec.stream import Cells, Damaged, Decode, Encode, Levels, Symbols, arranged, joined, reader, written
 from ancestral.distributions import Distribution, Gaussian
+from ancestral.latents.posteriors import State
 from ancestral.models.latent import LatentVariables, Whole
 from ancestral.walk import Factor, Infer, distribution, drive, is_latent
 
@@ -98,13 +99,20 @@ class Stack:
         """Push a group of examples (B, *shape) of int64 levels."""
         source = Take(self)
         state = drive(self.model.descent(len(x), context, x), source)
-        observed = Encode(x, self.levels)
-        drive(self.model.observed_together(x, state), observed)
-        symbols = arranged(observed.parts, x, self.model.places())
+        symbols = self.observed(x, state)
         given = symbols.given()
         latents = [source.noted[level] for level in reversed(self.model.levels)]
         self.put(joined([*latents, symbols.but(given)]))
         return Pushed(stored(x, given), tuple(source.given[level] for level in self.model.levels), source.kept())
+
+    def observed(self, x: Tensor, state: State) -> Symbols:
+        """Return the symbols of x: by the parallel pass where the arithmetic is float64, else by the walk."""
+        source = Encode(x, self.levels)
+        if self.model.dtype == torch.float64:
+            drive(self.model.observed_together(x, state), source)
+            return arranged(source.parts, x, self.model.places())
+        drive(self.model.observed(len(x), state), source)
+        return source.symbols()
 
     @torch.no_grad()
     def pop(self, pushed: Pushed, x: Tensor, context: Tensor | None = None) -> Tensor:

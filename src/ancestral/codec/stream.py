@@ -2,7 +2,7 @@
 
 Encoder and decoder visit factors in the same order, that of the walk. A *symbol* is a value of one example, or one
 digit of it (see `counts`); the symbols of a factor follow one another example by example, the high digits before the
-low ones. A value whose intervals are not `sure` is *given*: it is stored beside the stream, and neither coded nor decoded.
+low ones. A value whose intervals are not `sure` is *given*: it is stored beside the stream, neither coded nor decoded.
 """
 
 from collections.abc import Callable, Sequence
