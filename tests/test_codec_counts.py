@@ -1,5 +1,6 @@
 """Counts of probabilities: what encoder and decoder make of a distribution is the same, and nothing is left out."""
 
+import math
 from collections.abc import Callable
 
 import constriction
@@ -22,7 +23,8 @@ def discrete(levels: int) -> Distribution:
 
 def mixture(levels: int) -> Distribution:
     means = levels * torch.rand(1, 3, dtype=torch.float64)
-    return DiscretizedMixture(torch.randn(1, 3).double(), means, 2 * torch.randn(1, 3).double(), levels)
+    log_scales = 2 * torch.randn(1, 3).double() + (math.log(levels) - 2 if levels > TABLE else 0)
+    return DiscretizedMixture(torch.randn(1, 3).double(), means, log_scales, levels)
 
 
 def certain(levels: int) -> Distribution:

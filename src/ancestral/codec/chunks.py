@@ -98,7 +98,8 @@ def check_of(listing: bytes, x: Tensor) -> int:
 def plain(name: str, data: bytes, level: int) -> tuple[bytes, int]:
     """Return a file that is stored as it is, and how many bytes its name takes."""
     told = name.encode("utf-8", "surrogateescape")
-    return CHECK.pack(zlib.crc32(data)) + numbers([len(data), len(told)]) + told + shrunk(data, level), len(told)
+    check = CHECK.pack(zlib.crc32(data, zlib.crc32(told)))
+    return check + numbers([len(data), len(told)]) + told + shrunk(data, level), len(told)
 
 
 def plain_from(body: bytes) -> tuple[str, bytes]:
@@ -106,8 +107,8 @@ def plain_from(body: bytes) -> tuple[str, bytes]:
     taken = Taken(body)
     (check,) = CHECK.unpack(taken.raw(CHECK.size))
     size, length = taken.number(CHUNK), taken.number(NAME)
-    name = taken.raw(length).decode("utf-8", "surrogateescape")
+    told = taken.raw(length)
     data = inflated(taken.rest(), size)
-    if len(data) != size or check != zlib.crc32(data):
+    if len(data) != size or check != zlib.crc32(data, zlib.crc32(told)):
         raise Damaged("its bytes are not those that were written")
-    return name, data
+    return told.decode("utf-8", "surrogateescape"), data

@@ -361,10 +361,11 @@ class Reading:
     def lost_before(self, chunk: Chunk) -> Iterator[Lost]:
         """Yield what is missing before a chunk."""
         first = self.trouble[0] if self.trouble else self.next
-        if self.trouble or chunk.number > self.next or chunk.before > self.counted:
+        if self.trouble or chunk.number > self.next:
             reason = self.trouble[1] if self.trouble and chunk.number == self.next else missing(first, chunk.number)
             self.trouble, self.open = None, []
-            entries = max(0, chunk.before - self.counted)
+            most = (chunk.number - first) * self.reader.examples
+            entries = min(max(0, chunk.before - self.counted), most)
             self.counted += entries
             yield Lost(first, reason, entries)
 

@@ -102,6 +102,7 @@ class Frames:
         self.size = file.seek(0, 2)
 
     def __iter__(self) -> Iterator[Chunk]:
+        self.block = -BLOCK, b""  # what was read last, and from where
         at, patience = self.begin, 2 * self.size  # bytes of damaged chunks that are searched for others
         while (found := self.find(at)) is not None:
             chunk, length = self.read(found)
@@ -114,11 +115,13 @@ class Frames:
     def find(self, at: int) -> int | None:
         """Return where the next marker is."""
         while at < self.size:
-            self.file.seek(at)
-            block = self.file.read(BLOCK + len(MARKER) - 1)
-            if (place := block.find(MARKER)) >= 0:
-                return at + place
-            at += BLOCK
+            begin, block = self.block
+            if not begin <= at < begin + BLOCK:
+                self.file.seek(at)
+                begin, block = self.block = at, self.file.read(BLOCK + len(MARKER) - 1)
+            if (place := block.find(MARKER, at - begin)) >= 0:
+                return begin + place
+            at = begin + BLOCK
         return None
 
     def read(self, at: int) -> tuple[Chunk | None, int]:
