@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ancestral.codec import Damaged, Entry, Lost, Reader, Writer, compress, decompress
+from ancestral.codec import Damaged, Entry, Lost, Reader, Writer, chunks, compress, decompress
 from ancestral.codec.framing import FIELDS, MARKER, Frames, header, inflated, read_header, shrunk
 from ancestral.likelihoods import Categorical
 from ancestral.model import Model
@@ -27,7 +27,7 @@ Found = tuple[Entry, Tensor] | tuple[str, bytes]
 
 def made(seed: int = 1) -> Model:
     torch.manual_seed(seed)
-    return tiny("made", likelihood=Categorical(levels=4))
+    return tiny("made", shape=(3,), likelihood=Categorical(levels=4))
 
 
 MODEL = made()
@@ -35,7 +35,7 @@ MODEL = made()
 
 def contents(seed: int, model: Model = MODEL) -> list[Found]:
     torch.manual_seed(seed)
-    sizes = [6, 6, 3, 6, 40, 6, 6, 1, 6, 6]
+    sizes = [3, 3, 2, 3, 20, 3, 3, 1, 3, 3]
     found: list[Found] = [
         (Entry(f"{i}", i % 3, (n,)), torch.randint(model.likelihood.levels or 2, (n,))) for i, n in enumerate(sizes)
     ]
@@ -90,16 +90,18 @@ def check(data: bytes, wanted: list[Found] = FIRST, honest: bool = True) -> list
     return lost
 
 
+def bodies(data: bytes) -> list[bytes]:
+    """What is in the chunks of a whole file."""
+    file = io.BytesIO(data)
+    return [chunk.body for chunk in Frames(file, read_header(file)["salt"])]
+
+
 def chunk_places(data: bytes) -> list[int]:
     """Where chunks begin, and the end."""
-    frames = Frames(io.BytesIO(data), 0)
-    file = io.BytesIO(data)
-    frames = Frames(file, read_header(file)["salt"])
-    places, at = [], HEAD
-    for chunk in frames:
-        places.append(at)
-        at += len(MARKER) + FIELDS.size + 4 + len(chunk.body) + 4
-    return [*places, len(data)]
+    places = [HEAD]
+    for body in bodies(data):
+        places.append(places[-1] + len(MARKER) + FIELDS.size + 4 + len(body) + 4)
+    return places
 
 
 def sealed(fields: bytes, body: bytes, salt: int) -> bytes:
@@ -270,6 +272,23 @@ def versioned(data: bytes, rng: random.Random) -> bytes:
     return bytes(head) + data[HEAD:]
 
 
+@pytest.fixture
+def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that are as they were, most of all, are decoded only once; all others each time."""
+    decode, whole, known = chunks.decode, set(bodies(FILE)), {}
+
+    def once(model: Model, body: bytes, examples: int) -> object:
+        key = body, model.dtype, examples
+        if body not in whole:
+            return decode(model, body, examples)
+        if key not in known:
+            known[key] = decode(model, body, examples)
+        return known[key]
+
+    monkeypatch.setattr(chunks, "decode", once)
+
+
+@pytest.mark.usefixtures("decoded_once")
 def test_five_thousand_damaged_files() -> None:
     rng, refused, hurt = random.Random(5), 0, 0
     damages: list[Callable[[bytes, random.Random], bytes]] = [flipped, cut_out, spliced, forged, absurd, versioned]
@@ -283,7 +302,7 @@ def test_five_thousand_damaged_files() -> None:
         hurt += bool(lost)
     assert check(ALIEN) is None
     assert refused > FUZZED / 20
-    assert hurt > FUZZED / 2
+    assert hurt > FUZZED / 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # KiB
 
 
@@ -341,7 +360,7 @@ def test_any_entries_come_back(entries: list[tuple[str, int | None, list[int]]],
 
 
 @PROPERTY
-@given(st.integers(0, 5).flatmap(lambda n: st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), max_size=n)))
+@given(st.integers(0, 5).flatmap(lambda n: st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), max_size=n)))
 def test_any_batch_comes_back(levels: list[list[int]]) -> None:
-    x = torch.tensor(levels, dtype=torch.long).view(-1, 6)
+    x = torch.tensor(levels, dtype=torch.long).view(-1, 3)
     assert torch.equal(decompress(MODEL, compress(MODEL, x)), x)
