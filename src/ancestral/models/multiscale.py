@@ -179,6 +179,6 @@ def beside_grid(walk: Walk, x: Tensor, scale: int) -> Walk:
         while True:
             _, row, col = factor.at
             known = row % scale == 0 and col % scale == 0
-            factor = walk.send(x[:, *factor.at] if known else (yield factor))
+            factor = walk.send(x[:, *factor.at].clone() if known else (yield factor))
     except StopIteration as end:
         return end.value
