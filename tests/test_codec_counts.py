@@ -55,7 +55,7 @@ def test_intervals_leave_no_gap(make: Callable[[int], Distribution], levels: int
 def test_tables_are_the_intervals(make: Callable[[int], Distribution], levels: int) -> None:
     p = make(levels)
     (found,) = intervals(rows(p, levels), levels, torch.arange(levels))
-    counts = (table(p.cdf(torch.arange(levels)[None]), levels)[0] + 1).long()
+    counts = (table(p.cdf(torch.arange(levels)[None]), levels, grid_of(levels))[0] + 1).long()
     assert int(counts.sum()) == TOTAL
     assert torch.equal(counts[1:-1], found.high - found.low)
     told = triples(found.low, found.high) + 1
@@ -114,13 +114,13 @@ def test_what_is_no_number_is_not_sure() -> None:
     p = Known(torch.full((4, 4), torch.nan, dtype=torch.float64))
     (found,) = intervals(p, 4, torch.arange(4))
     assert found.sure.tolist() == [False] * 4
-    assert int(table(p.found, 4).add(1).sum()) == 4 * TOTAL
+    assert int(table(p.found, 4, grid_of(4)).add(1).sum()) == 4 * TOTAL
 
 
 def test_cells_of_a_gaussian_add_up() -> None:
     cells = Cells(3)
     p = cells.of(Gaussian(torch.zeros(5).double(), torch.zeros(5).double()))
-    v = torch.tensor([0, 1, 2**15, 2**16 - 2, 2**16 - 1])
+    v = torch.tensor([0, 1, CELLS // 2, CELLS - 2, CELLS - 1])
     assert bool((p.cdf(v).diff() >= 0).all())
-    assert float(p.cdf(torch.full((5,), 2**16 - 1))[0]) == 1
-    torch.testing.assert_close(cells.value(torch.tensor([2**15])), torch.tensor([cells.width / 2]).double())
+    assert float(p.cdf(torch.full((5,), CELLS - 1))[0]) == 1
+    torch.testing.assert_close(cells.value(torch.tensor([CELLS // 2])), torch.tensor([cells.width / 2]).double())

@@ -160,12 +160,15 @@ class Take:
     def taken(self, q: Distribution, cells: Cells, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Return cells (B, *shape) drawn by the bits of the stack, and which of them were left out of that.
 
-        A cell whose interval is not sure goes back, with all others; it stays as it is, and the others are drawn anew.
+        Where the interval of a cell is not sure, that of the mean is left there instead, and the others are drawn anew
+        from the stack as it was.
         """
         assert isinstance(q, Gaussian)
         v = torch.zeros(q.mean.shape, dtype=torch.long, device=q.mean.device)
         left = torch.zeros_like(v, dtype=torch.bool)
+        before = self.stack.coder
         while True:
+            self.stack.coder = before.clone()
             Decode(reader(self.stack.coder), cells, v, left).fill(q)
             symbols = noted(q, v, cells)
             here = left.flatten().nonzero().squeeze(1)
@@ -173,8 +176,8 @@ class Take:
             unsure = unsure[~torch.isin(unsure, here)]
             if not len(unsure):
                 return v, here
-            self.stack.put(symbols.but(here))
             left.view(-1)[unsure] = True
+            v.view(-1)[unsure] = cells.of_value(q.mean.flatten()[unsure])
 
     def kept(self) -> tuple[Tensor, ...]:
         """Return which latents were left out, of each level."""

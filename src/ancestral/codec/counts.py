@@ -28,8 +28,10 @@ __all__ = ["MARGIN", "TOTAL", "Interval", "decoded", "intervals", "table", "trip
 
 PRECISION = 24  # bits of a probability in constriction's coders
 TOTAL = 1 << PRECISION
+FINEST = PRECISION - 1  # g at most: the first level and the last lose one count each, see `triples`
 TABLE = 4096  # levels that are one symbol
 DIGIT = 256  # levels of the low digit where there are more
+LOW_GRID = 20  # g of the low digit, whose edges are the less sure the less likely the high one is; that has the finest
 MARGIN = 2.0**-43  # by which F may differ elsewhere; in float64 it differs by about 2^-50
 
 
@@ -49,18 +51,19 @@ class Interval(NamedTuple):
 
 def grid_of(levels: int) -> int:
     """Return g: the finer the grid the less the rounding costs, and the more edges are not sure."""
-    return 16 + 5 * (levels - 1).bit_length() // 8
+    return min(FINEST, 19 + (levels - 1).bit_length())
 
 
-def rounded(cdf: Tensor, levels: int) -> Tensor:
+def rounded(cdf: Tensor, levels: int, grid: int) -> Tensor:
     """Return F times the points of the grid that are shared by probability, plus 1/2: its floor is the nearest."""
-    return cdf.double().clamp(0, 1) * ((1 << grid_of(levels)) - levels) + 0.5
+    return cdf.double().clamp(0, 1) * ((1 << grid) - levels) + 0.5
 
 
-def interval(below: Tensor, above: Tensor, v: Tensor, levels: int, margin: float | Tensor = MARGIN) -> Interval:
+def interval(
+    below: Tensor, above: Tensor, v: Tensor, levels: int, grid: int, margin: float | Tensor = MARGIN
+) -> Interval:
     """Return the interval of values v (N,), given F(v - 1) and F(v), each off by no more than the margin."""
-    grid = grid_of(levels)
-    low, high = rounded(below, levels), rounded(above, levels)
+    low, high = rounded(below, levels, grid), rounded(above, levels, grid)
     first, last = v == 0, v == levels - 1
     limit = margin * (1 << grid)
     sure = (near(low) > limit) | first
@@ -81,13 +84,13 @@ def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
     v = v.long()
     if levels <= TABLE:
         below, above = ends(p, v - 1, v)
-        return [interval(below, above, v, levels)]
+        return [interval(below, above, v, levels, grid_of(levels))]
     top, digits = v // DIGIT, -(-levels // DIGIT)
     begin, end = ends(p, top * DIGIT - 1, (top * DIGIT + DIGIT).clamp(max=levels) - 1)
     below, above = ends(p, v - 1, v)
     mass = end - begin
-    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, 2 * MARGIN / mass)
-    return [interval(begin, end, top, digits), low]
+    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, LOW_GRID, 2 * MARGIN / mass)
+    return [interval(begin, end, top, digits, FINEST), low]
 
 
 def ends(p: Distribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,16 +109,16 @@ def decoded(p: Distribution, levels: int, read: Callable[[Tensor], Tensor], rows
         rows: which examples to decode, bool (B,).
     """
     if levels <= TABLE:
-        return read(table(cdf_at(p, torch.arange(levels, device=rows.device), rows), levels))
+        return read(table(cdf_at(p, torch.arange(levels, device=rows.device), rows), levels, grid_of(levels)))
     digits = -(-levels // DIGIT)
     digit = torch.arange(digits, device=rows.device)
     upper = cdf_at(p, (digit * DIGIT + DIGIT).clamp(max=levels) - 1, rows)
-    top = read(table(upper, digits))
+    top = read(table(upper, digits, FINEST))
     within = torch.zeros(len(rows), DIGIT, dtype=torch.long, device=rows.device)
     within[rows] = top[:, None] * DIGIT + torch.arange(DIGIT, device=rows.device)
     begin, end = F.pad(upper, (1, 0)).gather(1, torch.stack([top, top + 1], 1)).split(1, 1)
     fine = p.cdf(within.clamp(max=levels - 1)).double()[rows]
-    return top * DIGIT + read(table((fine - begin) / (end - begin), DIGIT))
+    return top * DIGIT + read(table((fine - begin) / (end - begin), DIGIT, LOW_GRID))
 
 
 def cdf_at(p: Distribution, levels: Tensor, rows: Tensor) -> Tensor:
@@ -123,11 +126,11 @@ def cdf_at(p: Distribution, levels: Tensor, rows: Tensor) -> Tensor:
     return p.cdf(levels.expand(len(rows), -1)).double()[rows]
 
 
-def table(cdf: Tensor, levels: int) -> Tensor:
+def table(cdf: Tensor, levels: int, grid: int) -> Tensor:
     """Return what constriction is told of all levels, given F at each (N, K): (N, K + 2), see `triples`."""
-    shared = rounded(cdf.cummax(1).values, levels).floor().nan_to_num(0).long()
-    shared[:, -1] = (1 << grid_of(levels)) - levels
-    edges = (shared.cummax(1).values + torch.arange(1, levels + 1, device=cdf.device)) << (PRECISION - grid_of(levels))
+    shared = rounded(cdf.cummax(1).values, levels, grid).floor().nan_to_num(0).long()
+    shared[:, -1] = (1 << grid) - levels
+    edges = (shared.cummax(1).values + torch.arange(1, levels + 1, device=cdf.device)) << (PRECISION - grid)
     edges[:, -1] = TOTAL - 1
     counts = F.pad(edges, (1, 0), value=1).diff(dim=1)
     return F.pad(counts - 1, (1, 1)).double()

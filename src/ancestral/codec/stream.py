@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 FAMILY = constriction.stream.model.Categorical(perfect=False)
-CELLS = 2**16  # of a latent
+CELLS = 2**14  # of a latent: with 64 high digits, few of them are drawn for no more than their one count of 2^23
 
 Read = Callable[[Tensor], Tensor]
 
@@ -115,6 +115,10 @@ class Cells:
 
     def of(self, p: Distribution) -> Distribution:
         return Cut(flat_mixture(p) if isinstance(p, Gaussian) else p, self)
+
+    def of_value(self, z: Tensor) -> Tensor:
+        """Return the cells in which values lie."""
+        return ((z.double() + 2.0**self.exponent) / self.width).floor().clamp(0, self.levels - 1).long()
 
     def value(self, v: Tensor) -> Tensor:
         return (v.double() + 0.5) * self.width - 2.0**self.exponent
