@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ancestral.codec.counts import DIGIT, MARGIN, TABLE, TOTAL, Interval, decoded, grid_of, intervals, table, triples
-from ancestral.codec.stream import FAMILY, Cells, reader
+from ancestral.codec.stream import CELLS, FAMILY, Cells, reader
 from ancestral.distributions import Discrete, DiscretizedMixture, Distribution, Gaussian
 
 LEVELS = [2, 3, 17, 256, 1000, 4096]

@@ -33,6 +33,8 @@ TABLE = 4096  # levels that are one symbol
 DIGIT = 256  # levels of the low digit where there are more
 LOW_GRID = 20  # g of the low digit, whose edges are the less sure the less likely the high one is; that has the finest
 MARGIN = 2.0**-43  # by which F may differ elsewhere; in float64 it differs by about 2^-50
+# F within a high digit, as a share of its mass: other parameters change it as much as the mass, rounding does not
+LOW_MARGIN, ROUNDING = 2.0**-39, 2.0**-48
 
 
 class Interval(NamedTuple):
@@ -89,7 +91,7 @@ def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
     begin, end = ends(p, top * DIGIT - 1, (top * DIGIT + DIGIT).clamp(max=levels) - 1)
     below, above = ends(p, v - 1, v)
     mass = end - begin
-    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, LOW_GRID, 2 * MARGIN / mass)
+    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, LOW_GRID, LOW_MARGIN + ROUNDING / mass)
     return [interval(begin, end, top, digits, FINEST), low]
 
 

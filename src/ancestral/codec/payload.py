@@ -15,6 +15,7 @@ from torch import Tensor
 from ancestral.codec import bits_back, coding
 from ancestral.codec.bits_back import Pushed, Stack
 from ancestral.codec.coding import Coded, levels_of
+from ancestral.codec.framing import inflated, shrunk
 from ancestral.codec.numbers import Taken, numbers, table
 from ancestral.codec.stream import CELLS, Cells, Damaged
 from ancestral.conditioning import OneHot
@@ -23,7 +24,7 @@ from ancestral.models.latent import LatentVariables
 
 __all__ = ["Payload", "coder_of", "likely_class", "pack", "unpack"]
 
-GROUP = 8  # examples that take the bits of their latents together; the first of a chunk takes initial bits
+GROUP, EACH = 8, 16  # examples that take the bits of their latents together, at most, and how many pay for one more
 EXPONENT = 20  # of cells, at most
 
 
@@ -110,15 +111,15 @@ def pairs(taken: Taken, size: int, levels: int) -> Tensor:
 def stacked(model: LatentVariables, x: Tensor, context: Tensor | None) -> Payload:
     """Code examples by bits back."""
     cells = bits_back.fitting(model, x, context)
-    stack = Stack(model, cells, min(GROUP, len(x)))
+    stack = Stack(model, cells, 1)
     parts = []
-    for rows in torch.arange(len(x), device=x.device).split(GROUP):
+    for rows in groups(len(x)):
         pushed = stack.push(x[rows], None if context is None else context[rows])
         parts.append(beside(pushed))
     below, words = stack.words()
     head = numbers([*(each.exponent for each in cells), below])
     bits = 32 * (len(stack.initial) - below)
-    return Payload(head + b"".join(parts), words.astype("<u4").tobytes(), bits)
+    return Payload(head + shrunk(b"".join(parts)), words.astype("<u4").tobytes(), bits)
 
 
 def unstacked(
@@ -126,17 +127,31 @@ def unstacked(
 ) -> Tensor:
     """Return examples that were coded by bits back."""
     exponents = taken.numbers(len(model.levels), EXPONENT)
-    stack = Stack(model, [Cells(exponent) for exponent in exponents], min(GROUP, len(x)))
+    stack = Stack(model, [Cells(exponent) for exponent in exponents], 1)
     below = taken.number(len(stack.initial))
-    groups = torch.arange(len(x), device=x.device).split(GROUP)
-    told = [pushed_from(model, taken, len(rows)) for rows in groups]
+    variables = math.prod(model.shape) + 2 * sum(math.prod(shape) for shape in model.network.shapes)
+    taken = Taken(inflated(taken.rest(), 20 * len(x) * variables))
+    told = [(rows, pushed_from(model, taken, len(rows))) for rows in groups(len(x))]
     taken.end()
     stack.restore(below, words)
-    for rows, pushed in reversed(list(zip(groups, told, strict=True))):
+    for rows, pushed in reversed(told):
         x[rows] = stack.pop(pushed, x[rows], None if context is None else context[rows])
     if not stack.is_initial():
         raise Damaged("its stack does not end where it began")
     return x
+
+
+def groups(examples: int) -> list[Tensor]:
+    """Return the indices of each group: one example at first, and more where those before it pay for their latents.
+
+    >>> [len(group) for group in groups(40)]
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 2]
+    """
+    sizes, left = [], examples
+    while left:
+        sizes.append(min(left, GROUP, 1 + (examples - left) // EACH))
+        left -= sizes[-1]
+    return list(torch.arange(examples).split(sizes))
 
 
 def beside(pushed: Pushed) -> bytes:
