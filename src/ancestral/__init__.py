@@ -50,10 +50,13 @@ _HOME = {
     "evaluate": "evaluation",
     "train": "training",
     "check_model": "testing",
+    "compress": "codec",
+    "decompress": "codec",
 }
 _MODULES = {
     "causal",
     "checkpoint",
+    "codec",
     "conditioning",
     "data",
     "evaluation",

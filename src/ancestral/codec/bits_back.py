@@ -1,12 +1,12 @@
 """Bits back (1901.04866): a coder that is a stack gives the bits of a draw z ~ q(z|x), and takes x|z and z from p.
 
-The net length of x is log q(z|x) - log p(x, z), in the mean the negative ELBO. Examples are pushed in groups, one on top
-of the other, so that a group takes the bits of its latents from the groups below it; only the first takes them from
+The net length of x is log q(z|x) - log p(x, z), in the mean the negative ELBO. Examples are pushed in groups, one on
+top of the other, so that a group takes the bits of its latents from the groups below it; only the first takes them from
 *initial bits*, which both sides make by a fixed seed: the file holds what changed of them, so that as many are paid for
 as were taken.
 
-Latents are cut into cells of equal width (`Cells`), whose probabilities are differences of the cdf: nothing but those has
-to be the same in encoder and decoder, whatever the posterior depends on.
+Latents are cut into cells of equal width (`Cells`), whose probabilities are differences of the cdf: nothing but those
+has to be the same in encoder and decoder, whatever the posterior depends on.
 """
 
 import math
@@ -21,6 +21,7 @@ from torch import Tensor
 from ancestral.codec.coding import levels_of
 from ancestral.codec.stream import Cells, Damaged, Decode, Encode, Levels, Symbols, arranged, joined, reader, written
 from ancestral.distributions import Distribution, Gaussian
+from ancestral.latents.posteriors import State
 from ancestral.models.latent import LatentVariables, Whole
 from ancestral.walk import Factor, Infer, distribution, drive, is_latent
 
@@ -98,13 +99,20 @@ class Stack:
         """Push a group of examples (B, *shape) of int64 levels."""
         source = Take(self)
         state = drive(self.model.descent(len(x), context, x), source)
-        observed = Encode(x, self.levels)
-        drive(self.model.observed_together(x, state), observed)
-        symbols = arranged(observed.parts, x, self.model.places())
+        symbols = self.observed(x, state)
         given = symbols.given()
         latents = [source.noted[level] for level in reversed(self.model.levels)]
         self.put(joined([*latents, symbols.but(given)]))
         return Pushed(stored(x, given), tuple(source.given[level] for level in self.model.levels), source.kept())
+
+    def observed(self, x: Tensor, state: State) -> Symbols:
+        """Return the symbols of x: by the parallel pass where the arithmetic is float64, else by the walk."""
+        source = Encode(x, self.levels)
+        if self.model.dtype == torch.float64:
+            drive(self.model.observed_together(x, state), source)
+            return arranged(source.parts, x, self.model.places())
+        drive(self.model.observed(len(x), state), source)
+        return source.symbols()
 
     @torch.no_grad()
     def pop(self, pushed: Pushed, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -152,7 +160,7 @@ class Take:
     def taken(self, q: Distribution, cells: Cells, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Return cells (B, *shape) drawn by the bits of the stack, and which of them were left out of that.
 
-        A cell whose interval is not sure goes back, with all others; it is kept as it is, and the others are drawn anew.
+        A cell whose interval is not sure goes back, with all others; it stays as it is, and the others are drawn anew.
         """
         assert isinstance(q, Gaussian)
         v = torch.zeros(q.mean.shape, dtype=torch.long, device=q.mean.device)

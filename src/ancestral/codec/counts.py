@@ -77,7 +77,7 @@ def near(scaled: Tensor) -> Tensor:
 
 
 def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
-    """Return the intervals of values v (N,) of a factor: of each level, or of its high digit, and its low one given that."""
+    """Return the intervals of values v (N,) of a factor: of the level, or of its high digit and its low one."""
     v = v.long()
     if levels <= TABLE:
         below, above = ends(p, v - 1, v)

@@ -1,8 +1,8 @@
 """What is written to an entropy coder and read from it: the values of x, and of latents with bits back.
 
-Encoder and decoder visit factors in the same order, that of the walk. A *symbol* is a value of one example, or one digit
-of it (see `counts`); the symbols of a factor follow one another example by example, the high digits before the low ones.
-A value whose intervals are not `sure` is *given*: it is stored beside the stream, and neither coded nor decoded.
+Encoder and decoder visit factors in the same order, that of the walk. A *symbol* is a value of one example, or one
+digit of it (see `counts`); the symbols of a factor follow one another example by example, the high digits before the
+low ones. A value whose intervals are not `sure` is *given*: it is stored beside the stream, neither coded nor decoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,21 @@ from torch import Tensor
 
 from ancestral.codec.counts import decoded, intervals, triples
 from ancestral.distributions import GAUSSIAN, ContinuousMixture, Distribution, Gaussian, Independent
-from ancestral.models.latent import Whole
-from ancestral.walk import Factor, Walk, distribution, drive
+from ancestral.walk import Factor, distribution
 
-__all__ = ["Cells", "Damaged", "Decode", "Encode", "Levels", "Read", "Symbols", "arranged", "joined", "reader", "written"]
+__all__ = [
+    "Cells",
+    "Damaged",
+    "Decode",
+    "Encode",
+    "Levels",
+    "Read",
+    "Symbols",
+    "arranged",
+    "joined",
+    "reader",
+    "written",
+]
 
 FAMILY = constriction.stream.model.Categorical(perfect=False)
 AT_ONCE = 2**20  # symbols that are handed to the coder
@@ -28,7 +39,7 @@ CELLS = 2**16  # of a latent
 Read = Callable[[Tensor], Tensor]
 
 
-class Damaged(ValueError):
+class Damaged(ValueError):  # noqa: N818 (it says what the data is)
     """What was read is not what was written."""
 
 
@@ -45,7 +56,7 @@ class Symbols(NamedTuple):
     low: Tensor
     high: Tensor
     sure: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # not the method of a tuple
 
     def given(self) -> Tensor:
         """Return the values that cannot be coded, as ascending indices."""
@@ -219,10 +230,13 @@ class Decode:
 
 
 def reader(coder: Any) -> Read:
-    """Return what reads symbols from a coder of constriction."""
+    """Return what reads symbols from a coder of constriction; Damaged where nothing was coded to its words."""
 
     def read(tables: Tensor) -> Tensor:
-        found = coder.decode(FAMILY, tables.cpu().numpy())
+        try:
+            found = coder.decode(FAMILY, tables.cpu().numpy())
+        except AssertionError as error:  # constriction's way to say it
+            raise Damaged("its stream cannot be decoded") from error
         levels = torch.as_tensor(np.asarray(found), dtype=torch.long, device=tables.device) - 1
         return levels.clamp(0, tables.shape[1] - 3)
 
