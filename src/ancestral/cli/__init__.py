@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from ancestral import __version__
+from ancestral.cli import compressing
 from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of
 from ancestral.cli.options import (
     Compile,
@@ -46,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command = command_of(app)
+compressing.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
