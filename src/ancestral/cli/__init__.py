@@ -5,8 +5,7 @@ What is heavy is imported inside the commands, so that --help is instant.
 
 import inspect
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -15,7 +14,7 @@ import typer
 
 from ancestral import __version__
 from ancestral.cli import compressing
-from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of
+from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of, timed
 from ancestral.cli.options import (
     Compile,
     Context,
@@ -47,7 +46,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command = command_of(app)
-compressing.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -339,6 +337,9 @@ def encode(
     return encoded(open_run(run, device), out, data, split, limit)
 
 
+compressing.add_to(app)
+
+
 @command
 def verify(run: RunFolder, device: Device = "auto") -> Answer:
     """Prove what a model promises: no leak, sums to one, walk = parallel; show what a pixel, or a sample, sees."""
@@ -433,12 +434,6 @@ def about_recipe(name: str) -> Answer:
     source = "" if recipe.data.source else " --data FILE"
     follow = f"follow it: ancestral train --recipe {name}{source} --out RUN"
     return Answer(result, [[("", ""), *recipe_rows(recipe)], "", follow])
-
-
-def timed(compute: Callable[[], Any]) -> tuple[Any, float]:
-    """Return a result and the seconds that it took."""
-    begin = time.perf_counter()
-    return compute(), time.perf_counter() - begin
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -333,7 +333,7 @@ def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Pa
     losses, size = [], max(1, file.stat().st_size)
     try:
         reader = Reader(source, run.model)
-        extraction = Extraction(folder, run.restore, reader.info.get("sets", []))
+        extraction = Extraction(folder, run.restore, (reader.info or {}).get("sets", []))
         with progress() as told:
             for found in reader:
                 if isinstance(found, Lost):

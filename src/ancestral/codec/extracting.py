@@ -171,7 +171,7 @@ class Extraction:
             self.files += 1
             return
         for name in self.arrays:
-            self.write(name, lambda name=name: self.content(name, PurePosixPath(name).suffix.lower()))  # type: ignore[misc]
+            self.write(name, lambda name=name: self.content(name, PurePosixPath(name).suffix.lower()))
 
     def content(self, name: str, suffix: str) -> bytes:
         """Return the content of a table or of arrays of that name, as a file of that suffix."""
@@ -185,7 +185,7 @@ class Extraction:
         if suffix == ".npz":
             np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
         elif suffix == ".npy" and len(arrays) == 1:
-            np.save(content, *arrays.values(), allow_pickle=False)
+            np.save(content, next(iter(arrays.values())), allow_pickle=False)
         else:
             raise ValueError(f"arrays cannot be written as {suffix} ({', '.join(arrays)}): .npz would do")
         return content.getvalue()

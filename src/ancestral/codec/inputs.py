@@ -20,6 +20,7 @@ from torch import Tensor
 from ancestral.codec.representing import Takes, Unsuited
 from ancestral.data import audio, pictures
 from ancestral.data.arrays import read_named
+from ancestral.data.entries import UnreadableError
 from ancestral.data.table import read_rows
 
 __all__ = ["ARRAY", "PLAIN", "WRONG", "Examples", "File", "Gathered", "Item", "Kept", "gathered", "items_of"]
@@ -158,7 +159,7 @@ def items_of(found: Gathered, takes: Takes) -> Iterator[Item | Kept]:
     for file in found.files:
         try:
             kind, x = levels_of(file.path, takes)
-        except (ValueError, audio.UnreadableError) as error:
+        except (ValueError, UnreadableError) as error:
             later.append((file, reason_of(error, file.path)))
             continue
         name = unique(file.name.with_suffix(".wav" if len(x.shape) == 2 else ".png"), found.names)
