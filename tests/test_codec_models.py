@@ -16,9 +16,10 @@ from torch import Tensor
 import ancestral
 from ancestral import checkpoint
 from ancestral.codec import Entry, Lost, Reader, Totals, Writer, bits_back, coding, compress, decompress
+from ancestral.latents import BottomUp, Dense, Ladder, MeanField, TopDown
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture, Likelihood
 from ancestral.model import Model
-from ancestral.models import MODELS
+from ancestral.models import MODELS, HierarchicalVAE
 from ancestral.models.latent import LatentVariables
 from ancestral.testing import randomized, tiny
 from ancestral.walk import Infer
@@ -235,14 +236,39 @@ def test_levels_of_any_dtype_and_stride(dtype: torch.dtype) -> None:
     assert torch.equal(decompress(model, compress(model, x.to(dtype))), x)
 
 
-def test_a_model_is_left_as_it_was() -> None:
-    model = model_of("gated-pixelcnn").train()
+@pytest.mark.parametrize("name", ["gated-pixelcnn", "hierarchical-vae", "pixel-vae"])
+def test_a_model_is_left_as_it_was_and_gives_the_same_again(name: str) -> None:
+    model = model_of(name, classes=2).train()
     x = torch.randint(2, (2, *model.shape))
-    torch.manual_seed(5)
     state = torch.get_rng_state()
-    assert torch.equal(decompress(model, compress(model, x)), x)
+    data = compress(model, x)
+    assert torch.equal(decompress(model, data), x)
     assert (model.training, model.dtype) == (True, torch.float32)
     assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(77)
+    assert compress(model, x) == data
+
+
+@pytest.mark.parametrize("portable", [True, False])
+@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("posterior", [MeanField(), BottomUp(), Ladder(), TopDown()], ids=str)
+def test_every_posterior_comes_back(posterior: object, prior: bool, portable: bool) -> None:
+    torch.manual_seed(3)
+    top = MODELS["made"](shape=(2,), likelihood=GaussianMixture(2), hidden=(5,)) if prior else None
+    network = Dense(hidden=(8, 6), layers=1)
+    model = HierarchicalVAE(shape=(6,), latents=(3, 2), network=network, posterior=posterior, prior=top).eval()
+    x = model.sample(20)
+    data, totals = written(model, x, portable=portable)
+    assert torch.equal(read(model, data), x)
+    assert totals.given < 100
+
+
+def test_probabilities_that_are_no_numbers_are_stored() -> None:
+    model = model_of("made", Categorical(levels=17))
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    x = torch.randint(17, (5, 6))
+    assert torch.equal(decompress(model, compress(model, x)), x)
 
 
 def test_nothing_is_a_batch_too() -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 from ancestral import checkpoint, data, testing
 from ancestral.codec import Entry, Writer
 from ancestral.codec.extracting import safe
-from ancestral.data import Audio, Pictures
-from ancestral.data.restore import Table
+from ancestral.data import Audio
+from ancestral.data.restore import Pictures, Table
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
 from ancestral.model import Model
 from ancestral.runs import open_run
@@ -33,7 +33,9 @@ def saved(folder: Path, model: Model, source: data.Data) -> Path:
     return folder
 
 
-def described(shape: tuple[int, ...], levels: int, restore: data.Restore, classes: tuple[str, ...] | None = None):  # noqa: ANN201
+def described(
+    shape: tuple[int, ...], levels: int, restore: data.Restore, classes: tuple[str, ...] | None = None
+) -> data.Data:
     options = {"rate": 8000, "linear": True} if isinstance(restore, Audio) else {}
     return data.Data("some", shape, levels, classes, {}, (), restore, options)
 
@@ -74,7 +76,8 @@ def back(call: Call, run: Path, out: Path, *inputs: object) -> tuple[dict, Path]
 
 
 def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def names(folder: Path) -> set[str]:
@@ -88,8 +91,8 @@ def test_a_folder_of_pictures_comes_back(call: Call, runs: dict[str, Path], tmp_
     root = tmp_path / "in"
     kept = {
         "cats/a b.png": picture(root / "cats" / "a b.png", (8, 8)),
-        "dogs/größer.png": picture(root / "dogs" / "größer.png", (11, 20)),
-        "dogs/größer-2.png": picture(root / "dogs" / "größer.bmp", (3, 2)),
+        "dogs/größer.png": picture(root / "dogs" / "größer.bmp", (3, 2)),
+        "dogs/größer-2.png": picture(root / "dogs" / "größer.png", (11, 20)),
     }
     Image.fromarray(integers(256, (4, 4, 4)).astype(np.uint8)).save(root / "alpha.png")
     picture(root / "colour.png", (4, 4, 3))
@@ -99,12 +102,11 @@ def test_a_folder_of_pictures_comes_back(call: Call, runs: dict[str, Path], tmp_
     (root / "link.png").symlink_to(root / "alpha.png")
     answer, out = back(call, runs["grey"], tmp_path / "out", root)
     whole = ("alpha.png", "colour.png", "notes.txt", "broken.png")
-    assert names(out) == {*whole, *kept} or names(out) == {*whole, *(n.replace("-2", "") for n in kept)}
+    assert names(out) == {*whole, *kept}
     for name in whole:
         assert (out / name).read_bytes() == (root / name).read_bytes()
-    assert np.array_equal(pixels(out / "cats" / "a b.png"), kept["cats/a b.png"])
-    found = {pixels(p).tobytes() for p in (out / "dogs").iterdir()}
-    assert found == {kept["dogs/größer.png"].tobytes(), kept["dogs/größer-2.png"].tobytes()}
+    for name, x in kept.items():
+        assert np.array_equal(pixels(out / name), x)
     assert answer["entries"] == 3
     assert answer["left_out"] == 2
     assert sum(answer["kept_as_they_are"].values()) == 4
@@ -123,9 +125,9 @@ def test_grey_palette_and_one_bit_pictures_keep_their_kind(call: Call, runs: dic
     assert answer["kept_as_they_are"] == {}
     assert np.array_equal(pixels(out / "c.png"), rgb)
     assert np.array_equal(pixels(out / "g.png"), grey)
-    assert Image.open(out / "b.png").mode == "1"
+    assert pixels(out / "b.png").dtype == bool
     assert np.array_equal(pixels(out / "b.png"), np.asarray(bits))
-    assert np.array_equal(pixels(out / "p.png"), np.asarray(Image.open(tmp_path / "p.gif").convert("RGB")))
+    assert np.array_equal(pixels(out / "p.png"), np.asarray(palette.convert("RGB")))
 
 
 def test_levels_that_quantisation_would_change_are_kept(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
