@@ -179,7 +179,9 @@ class Work:
         lines += [
             f"{self.found.size:,} bytes -> {totals.bytes:,} bytes{ratio(self.found.size, totals.bytes)}{compared}"
         ]
-        lines += [f"{bits / self.values:.4f} bits/dim"] if self.values else []
+        if self.values:
+            alone = 8 * (totals.streams + totals.given) / self.values
+            lines.append(f"{bits / self.values:.4f} bits/dim, {alone:.4f} without names and overhead")
         lines += [parts_line(totals)]
         return Answer(result, [*lines, *self.notes()])
 
@@ -263,8 +265,8 @@ def ratio(before: int, after: int) -> str:
 
 def parts_line(totals: Any) -> str:
     """Return what the bytes of a file are for."""
-    overhead = totals.header + totals.framing + totals.given
-    words = [f"streams {totals.streams:,}", f"names and labels {totals.names:,}", f"as they are {totals.plain:,}"]
+    overhead = totals.header + totals.framing
+    words = [f"streams {totals.streams + totals.given:,}", f"names and labels {totals.names:,}", f"as they are {totals.plain:,}"]
     words += [f"overhead {overhead:,}"]
     initial = f"; {totals.initial_bits:,} of the bits are initial bits" if totals.initial_bits else ""
     return f"bytes: {', '.join(words)}{initial}"
