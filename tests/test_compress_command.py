@@ -16,7 +16,8 @@ from PIL import Image
 
 from ancestral import checkpoint, data, testing
 from ancestral.codec import Entry, Writer
-from ancestral.codec.extracting import safe
+from ancestral.codec.extracting import array_of, safe
+from ancestral.codec.inputs import npy
 from ancestral.data import Audio
 from ancestral.data.restore import Pictures, Table
 from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture, GaussianMixture
@@ -257,6 +258,18 @@ def test_a_foreign_kind_is_refused(call: Call, runs: dict[str, Path], tmp_path: 
     with open(tmp_path / "x.anc", "wb") as file, Writer(file, open_run(runs["grey"]).model) as writer:
         writer.add(Entry("hz8000/x.wav", 0, (1, 8, 8)), torch.zeros(1, 8, 8))
     assert "kind" in call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out").error
+
+
+def test_an_array_that_claims_more_than_there_is_is_refused() -> None:
+    whole = npy(integers(9, (3, 4)))
+    assert array_of(whole).shape == (3, 4)
+    for wrong in (
+        whole[:-1],
+        whole.replace(b"(3, 4)", b"(3, 9**9"[:6]),
+        whole.replace(b"(3, 4)", b"(9999,"[:5] + b")"),
+    ):
+        with pytest.raises(ValueError, match=r"as long|header|shape"):
+            array_of(wrong)
 
 
 def test_an_occupied_place_is_left_alone(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:

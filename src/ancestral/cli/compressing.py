@@ -35,7 +35,7 @@ def compress(
     estimate: Annotated[bool, typer.Option("--estimate", help="Say how many bits it would be, write nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Decode all that is written.")] = True,
     native: Annotated[
-        bool, typer.Option("--native", help="Faster, for this very machine and installation: not in float64.")
+        bool, typer.Option("--native", help="In the arithmetic of this very machine, not in float64: it alone decodes.")
     ] = False,
     examples: Annotated[int, at_least_one("In a chunk, which is what one damaged byte costs.")] = 64,
 ) -> Answer:
@@ -259,14 +259,20 @@ class Work:
 
 
 def ratio(before: int, after: int) -> str:
-    """Return how many times smaller it is, in brackets."""
+    """Return how many times smaller or larger it is, in brackets."""
+    if after > before:
+        return f" ({after / max(before, 1):.2f} x larger)"
     return f" ({before / max(after, 1):.2f} x smaller)"
 
 
 def parts_line(totals: Any) -> str:
     """Return what the bytes of a file are for."""
     overhead = totals.header + totals.framing
-    words = [f"streams {totals.streams + totals.given:,}", f"names and labels {totals.names:,}", f"as they are {totals.plain:,}"]
+    words = [
+        f"streams {totals.streams + totals.given:,}",
+        f"names and labels {totals.names:,}",
+        f"as they are {totals.plain:,}",
+    ]
     words += [f"overhead {overhead:,}"]
     initial = f"; {totals.initial_bits:,} of the bits are initial bits" if totals.initial_bits else ""
     return f"bytes: {', '.join(words)}{initial}"

@@ -5,6 +5,7 @@ Names come from a file that anyone may have written: none of them leads out of t
 
 import contextlib
 import io
+import math
 import os
 import re
 import shutil
@@ -131,7 +132,7 @@ class Extraction:
             file, _, key = rest.rpartition("/")
             if file not in self.arrays or not key:
                 raise ValueError(f"it holds the array {name!r} of no file")
-            self.arrays[file][key] = np.load(io.BytesIO(data), allow_pickle=False)
+            self.arrays[file][key] = array_of(data)
         elif kind == PLAIN:
             self.write(rest, lambda: data)
         else:
@@ -199,6 +200,21 @@ class Extraction:
             path = Path(folder) / f"table{suffix}"
             self.restore.save(x, path)
             return path.read_bytes()
+
+
+def array_of(data: bytes) -> Array:
+    """Return the array of an `.npy` file, or raise ValueError where it is none, or claims more than there is."""
+    file = io.BytesIO(data)
+    try:
+        old = np.lib.format.read_magic(file) == (1, 0)
+        head = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, kind = head(file)
+    except Exception as error:  # what is no header raises half a dozen kinds, TokenError among them
+        raise ValueError("it holds an array without a header that can be read") from error
+    if kind.hasobject or math.prod(shape) * kind.itemsize != len(data) - file.tell():
+        raise ValueError("it holds an array that is not as long as it says")
+    found: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    return found
 
 
 def arrays_of(about: dict[str, Any], rows: list[tuple[Tensor, int | None]]) -> dict[str, Array]:
