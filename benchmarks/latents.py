@@ -1,6 +1,7 @@
 """What hierarchies of latents come to on binarized MNIST: bounds, what each level does, what a sample costs.
 
     python benchmarks/latents.py RUN [RUN ...]      evaluates trained runs, and writes results/latents.json
+    python benchmarks/latents.py --sampling RUN [RUN ...]     measures again what a sample of these costs
     python benchmarks/latents.py --table            writes docs/latents.md from results/{latents,probe,pixel_vae}.json
 
 A run is measured once more, and takes its row's place, where the JSON has one of that name.
@@ -31,8 +32,9 @@ BATCH, REPEATS = 256, 5  # of the timing
 
 def command_of(run: Run) -> str:
     """Return the command that trained a run."""
-    options, training = run.config["data"]["options"], run.config["training"]
-    words = [f"ancestral train {run.name} --data DATA.npz --out {run.folder.name}"]
+    data, training = run.config["data"], run.config["training"]
+    options, source = data["options"], "DATA.npz" if Path(data["source"]).suffix else data["source"]
+    words = [f"ancestral train {run.name} --data {source} --out {run.folder.name}"]
     words += [f"--{key} {options[key]}" for key in ("bits", "binarize") if options.get(key)]
     words += [f"--{key} {training[key]}" for key in ("epochs", "steps", "minutes") if training.get(key)]
     words += [f"--batch-size {training['batch_size']} --lr {training['lr']:g}"]
@@ -63,15 +65,15 @@ def bound(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def passes_of(model: Model) -> dict[str, float]:
-    """Return the time of a batch of samples, and of one parallel pass over as many images, measured in turn."""
+def sampling_of(model: Model) -> dict[str, float]:
+    """Return the times of a batch of samples, and of one parallel pass over as many images, measured in turn."""
     x = torch.zeros(BATCH, *model.shape, dtype=torch.long)
     works = {
         "sample": lambda: model.sample(BATCH),
         "pass": torch.no_grad()(lambda: model.log_prob(x)),
     }
     times = machine.interleaved(works, REPEATS)
-    return {**times, "ratio": times["sample"] / times["pass"]}
+    return {"batch": BATCH, **times, "ratio": times["sample"] / times["pass"]}
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "trained": {key: run.config["result"][key] for key in ("steps", "epochs", "seconds", "best_step")},
         "bounds": [bound(whole), bound(some)],
         "levels": whole.to_json()["levels"],
-        "sampling": {"batch": BATCH, **passes_of(run.model)},
+        "sampling": sampling_of(run.model),
         "machine": machine.describe(),
     }
 
@@ -101,6 +103,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sampling", action="store_true", help="measure the cost of a sample again, and nothing else")
     parser.add_argument("--table", action="store_true", help="write the document, and do nothing else")
     arguments = parser.parse_args()
     if arguments.table:
@@ -110,9 +113,14 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = {row["run"]: row for row in (read_json(arguments.json)["rows"] if arguments.json.exists() else [])}
     for folder in arguments.runs:
-        rows[folder.name] = row = measure(folder)
+        if arguments.sampling:
+            rows[folder.name]["sampling"] = sampling_of(open_run(folder, "cpu").model)
+        else:
+            rows[folder.name] = measure(folder)
         write_json(arguments.json, {"benchmark": "latents", "rows": list(rows.values())})
-        print(f"{folder.name}: at most {row['bounds'][0]['nats']:.2f} nats by {TIGHT} draws", flush=True)
+        row = rows[folder.name]
+        nats, ratio = row["bounds"][0]["nats"], row["sampling"]["ratio"]
+        print(f"{folder.name}: at most {nats:.2f} nats by {TIGHT} draws; samples at {ratio:.2f} passes", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import machine
 from ancestral.data import Data
 from ancestral.models.latent import LatentVariables
 from ancestral.runs import Run, open_run
+from latents import command_of
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "probe.json"
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C, of which the valid part chooses
@@ -73,10 +74,10 @@ def measured(run: Run, labels: list[int]) -> dict[str, Any]:
                 parts[split] = (inputs[split][name][:few], of[chosen][:few].numpy())
             rows.append({"features": name, "numbers": parts["train"][0].shape[1], "labels": count, **probe(parts)})
             print(f"{data.name}: {count} labels, {name}: {rows[-1]['accuracy']:.4f} ± {rows[-1]['accuracy_se']:.4f}")
-    training = {name: run.config["training"][name] for name in ("batch_size", "lr", "seed")}
     result = {name: run.config["result"][name] for name in ("steps", "seconds", "valid_bits_per_dim")}
     counts = {split: len(chosen) for split, chosen in index.items()}
-    return {"data": data.name, "model": run.config["model"], "examples": counts, **training, **result, "probes": rows}
+    described = {"data": data.name, "model": run.config["model"], "command": command_of(run)}
+    return {**described, "examples": counts, **result, "probes": rows}
 
 
 def main() -> None:

@@ -199,6 +199,24 @@ def test_train(training: tuple[Path, Done]) -> None:
     assert done.out.splitlines()[-1] == f"next: ancestral evaluate {folder}"
 
 
+def test_a_loss_that_does_not_fit_leaves_nothing(call: Call, tmp_path: Path) -> None:
+    done = call("train", "made", "--data", "digits", "--steps", 2, "--loss", "iwae(k=2)", "--out", tmp_path / "run")
+    assert done.status == 1
+    assert "MADE has none: its loss is nll" in done.err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_result_worse_than_none_is_said(call: Call, tmp_path: Path) -> None:
+    few = ["--steps", 2, "--lr", 30, "--set", "hidden=8", "likelihood=Categorical(17)"]
+    done = call("train", "made", "--data", "digits", *few, "--out", tmp_path / "run")
+    assert "worse than all levels alike (4.087): train for longer, or with a smaller --lr" in done.out
+
+
+def test_the_package_is_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "ancestral", "models"], capture_output=True, text=True, check=True)
+    assert "pixel-vae" in done.stdout
+
+
 def test_from_evaluation_to_report(call: Call, trained: Path, tmp_path: Path) -> None:
     done = call("evaluate", trained, "--limit", 50)
     assert "50 of 360 examples of the test part of digits, exact log-likelihood" in done.out

@@ -263,12 +263,8 @@ def test_a_foreign_kind_is_refused(call: Call, runs: dict[str, Path], tmp_path: 
 def test_an_array_that_claims_more_than_there_is_is_refused() -> None:
     whole = npy(integers(9, (3, 4)))
     assert array_of(whole).shape == (3, 4)
-    for wrong in (
-        whole[:-1],
-        whole.replace(b"(3, 4)", b"(3, 9**9"[:6]),
-        whole.replace(b"(3, 4)", b"(9999,"[:5] + b")"),
-    ):
-        with pytest.raises(ValueError, match=r"as long|header|shape"):
+    for wrong in (whole[:-1], whole.replace(b"(3, 4)", b"(9, 9)"), whole.replace(b"(3, 4)", b"(3, 4*"), b"no"):
+        with pytest.raises(ValueError, match=r"as long|header"):
             array_of(wrong)
 
 
@@ -346,7 +342,7 @@ def test_what_a_person_reads(call: Call, runs: dict[str, Path], tmp_path: Path) 
     picture(tmp_path / "p.png")
     (tmp_path / "notes.txt").write_text("x")
     done = call("compress", runs["grey"], tmp_path / "p.png", tmp_path / "notes.txt", "--out", tmp_path / "x.anc")
-    for words in ("1 example and 1 file as it is", "smaller", "PNG", "bits/dim", "streams", "metadata"):
+    for words in ("1 example and 1 file as it is", "larger", "PNG", "bits/dim", "streams", "metadata"):
         assert words in done.out
     assert json.loads(call("compress", runs["grey"], tmp_path / "p.png", "--estimate", "--json").out)["estimate"]
     assert os.listdir(tmp_path).count("x.anc") == 1

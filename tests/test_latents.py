@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from ancestral.distributions import Discrete, Gaussian, Independent
-from ancestral.latents import BottomUp, Dense, Ladder, MeanField, TopDown
+from ancestral.latents import BottomUp, Convolutional, Dense, Ladder, MeanField, Residual, TopDown
 from ancestral.latents.posteriors import LEAST_VARIANCE, weighted
 from ancestral.likelihoods import Bernoulli, Categorical, GaussianMixture
 from ancestral.models import MADE, HierarchicalVAE
 from ancestral.testing import check_model, every_x, outcomes, randomized, tiny
+from ancestral.testing.latent import NotApplicable, is_unbiased
 from ancestral.walk import Factor, Infer, Joint, Sample, drive
 
 
@@ -279,6 +280,29 @@ def test_variants_keep_the_contract(arguments):
     check_model(hierarchy(**arguments))
 
 
+IMAGES = {
+    "convolutional ladder": {
+        "latents": (2, 3),
+        "network": Convolutional(channels=8, strides=(2, 1)),
+        "posterior": Ladder(),
+    },
+    "residual": {"latents": (1, 1, 2), "network": Residual(channels=8, strides=(1, 2, 2)), "posterior": TopDown()},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", IMAGES.values(), ids=IMAGES)
+def test_layers_of_maps_keep_the_contract(arguments):
+    check_model(HierarchicalVAE(shape=(1, 4, 4), **arguments))
+
+
+def test_a_space_too_large_to_add_up_is_said(monkeypatch):
+    layers = Convolutional(channels=4, strides=(2, 2))
+    model = HierarchicalVAE(shape=(3, 8, 8), likelihood=Categorical(256), latents=(1, 1), network=layers)
+    with pytest.raises(NotApplicable, match=r"no smaller x than \(3, 4, 4\), which can be 2\^76 different ones"):
+        is_unbiased(model)
+
+
 def failures(model):
     return {check.number for check in outcomes(model) if check.status == "failed"}
 
@@ -377,7 +401,7 @@ def test_bad_latents():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"latents": (3,)}, r"hidden must hold 1 widths, one for each level, got \(8, 6\)"),
+        ({"latents": (3,)}, r"must hold 1 width, one for each of latents=\(3,\), got \(8, 6\)"),
         ({"latents": ()}, r"latents must be a tuple of integers, got \(\)"),
         ({"latents": (3, 0)}, "latents must be an integer of at least 1, got 0"),
         ({"prior": made(3)}, r"prior must be of the shape of the top latent, \(2,\), got \(3,\)"),
@@ -399,3 +423,16 @@ def test_given_latents_are_kept():
     state = model.network.down(1, None, z[1], None)
     assert torch.equal(one, two)
     assert torch.equal(one, (model.network.observe(state)[:, 0] > 0).long())
+
+
+@pytest.mark.parametrize("posterior", [MeanField(), BottomUp(), Ladder(), TopDown()], ids=repr)
+def test_a_batch_of_none_with_some_values_counted(posterior):
+    model, x = hierarchy(posterior=posterior), torch.zeros(0, 6)
+    counted = torch.tensor([True, False, True, False, True, True])
+    for samples in (1, 3):
+        assert model.log_prob(x, counted=counted, samples=samples).shape == (0,)
+
+
+def test_latents_that_are_no_dict():
+    with pytest.raises(ValueError, match=r"a dict of tensors by level, .* got a Tensor"):
+        hierarchy().sample(2, latents=torch.zeros(2, 3))

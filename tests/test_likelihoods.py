@@ -1,5 +1,6 @@
 """Every head is a distribution, at every bit depth and for every parameter; its draws follow what it scores."""
 
+import copy
 import math
 
 import pytest
@@ -183,12 +184,8 @@ def test_a_draw_inverts_the_cdf(p):
 @pytest.mark.parametrize("p", distributions())
 def test_draws_follow_the_pmf(p):
     u = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
-    big = torch.repeat_interleave
-    wide = (
-        Discrete(big(p.log_pmf(), len(u), 0))
-        if isinstance(p, Discrete)
-        else type(p)(*(big(t, len(u), 0) for t in (p.log_weights, p.means, p.log_scales)), p.levels)
-    )
+    wide = copy.copy(p)  # for as many examples
+    vars(wide).update({name: t.repeat_interleave(len(u), 0) for name, t in vars(p).items() if torch.is_tensor(t)})
     counts = torch.bincount(wide.draw(u), minlength=p.log_pmf().shape[-1]) / len(u)
     assert (counts.cumsum(0) - p.cdf(torch.arange(len(counts))[None])[0]).abs().max() < 1e-4
 

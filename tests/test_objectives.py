@@ -12,6 +12,7 @@ from ancestral.latents import BottomUp, Dense, Ladder, MeanField, Posterior
 from ancestral.likelihoods import GaussianMixture
 from ancestral.models import MADE, HierarchicalVAE
 from ancestral.objectives import elbo, iwae
+from ancestral.walk import Joint
 
 X = torch.tensor([[0.3, -1.2, 0.8], [1.1, 0.4, -0.6]], dtype=torch.float64)
 TIMES = 20_000
@@ -60,6 +61,19 @@ def test_the_value_is_the_bound_and_parameters_stay_trainable() -> None:
     assert all(p.requires_grad and p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("posterior", [BottomUp(), MeanField(), Ladder()], ids=repr)
+def test_latents_are_weighed_by_the_density_they_were_drawn_from_under_dropout(posterior: Posterior) -> None:
+    torch.manual_seed(5)
+    network = Dense(hidden=(9, 9), layers=1, dropout=0.5)
+    head = GaussianMixture(1)
+    model = HierarchicalVAE(shape=(3,), likelihood=head, latents=(2, 1), network=network, posterior=posterior).double()
+    torch.manual_seed(1)
+    found = iwae(4, doubly_reparameterized=True)(model, X, None, 0)
+    torch.manual_seed(1)
+    noise = Joint(X, tuple(model.noise(4 * len(X), shape) for shape in model.network.shapes))
+    torch.testing.assert_close(found, math.log(4) - model.log_weights(X, None, 4, noise=noise).logsumexp(0))
+
+
 def test_free_bits_are_of_a_level_in_the_mean_over_the_batch() -> None:
     model = linear(MeanField())
     torch.manual_seed(2)
@@ -102,7 +116,7 @@ def test_what_is_recorded_can_be_typed(loss: object, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loss", [elbo(), iwae()], ids=repr)
 def test_exact_models_are_refused(loss: object) -> None:
-    with pytest.raises(ValueError, match="MADE has none: leave the loss out"):
+    with pytest.raises(ValueError, match="MADE has none: its loss is nll"):
         loss(MADE(shape=(3,)), torch.zeros(2, 3), None, 0)  # type: ignore[operator]
 
 

@@ -313,7 +313,7 @@ def test_a_prior_says_its_log_likelihood_of_what_it_draws():
             "or Vector.*, got Map.upsample=2",
         ),
         ({"shape": (16,)}, r"shape must be \(C, H, W\), got \(16,\)"),
-        ({"latents": (4, 2)}, "hidden must hold 2 widths"),
+        ({"latents": (4, 2)}, "must hold 2 widths"),
     ],
 )
 def test_wrong_arguments(arguments, message):

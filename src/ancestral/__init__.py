@@ -49,6 +49,8 @@ _HOME = {
     "save": "checkpoint",
     "evaluate": "evaluation",
     "train": "training",
+    "elbo": "objectives",
+    "iwae": "objectives",
     "check_model": "testing",
     "compress": "codec",
     "decompress": "codec",

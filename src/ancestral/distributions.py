@@ -75,6 +75,26 @@ class Discrete(Distribution):
         return (cumulative <= (u.double() * cumulative[..., -1]).unsqueeze(-1)).sum(-1)
 
 
+class Binary(Distribution):
+    """Two levels, by the logits (B,) of the upper one: what a table of two comes to, at less than half its price."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def log_prob(self, v: Tensor) -> Tensor:
+        return F.logsigmoid(torch.where(v > 0, self.logits, -self.logits))
+
+    def log_pmf(self) -> Tensor:
+        return F.logsigmoid(torch.stack([-self.logits, self.logits], -1))
+
+    def cdf(self, v: Tensor) -> Tensor:
+        lower = torch.sigmoid(-self.logits).unsqueeze(-1) if v.dim() == 2 else torch.sigmoid(-self.logits)
+        return torch.where(v < 0, 0, torch.where(v >= 1, 1, lower))
+
+    def draw(self, u: Tensor) -> Tensor:
+        return (torch.sigmoid(-self.logits) <= u).long()
+
+
 class DiscretizedMixture(Distribution):
     """A mixture of K logistics over levels (B, K), whose mass beyond both ends belongs to the outer levels."""
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ancestral.distributions import (
     GAUSSIAN,
     LOGISTIC,
+    Binary,
     ContinuousMixture,
     Discrete,
     DiscretizedMixture,
@@ -70,6 +71,11 @@ def scaled(x: Tensor, levels: int) -> Tensor:
     return x.float() * (2 / (levels - 1)) - 1
 
 
+def channels_of(values: Sequence[Tensor]) -> Tensor:
+    """Return values of one channel after another (B,) as (B, C), without a copy of a single one."""
+    return values[0].unsqueeze(1) if len(values) == 1 else torch.stack(list(values), 1)
+
+
 class Table(ABC):
     """A table for every channel. Where the head couples them, logits are linear in the earlier channels, see `logits`.
 
@@ -81,8 +87,8 @@ class Table(ABC):
     width: int  # logits of a table
 
     @abstractmethod
-    def log_pmf(self, logits: Tensor) -> Tensor:
-        """Return the log-probabilities (B, K) of logits (B, width)."""
+    def distribution(self, logits: Tensor) -> Distribution:
+        """Return the distribution of one channel, logits (B, width)."""
 
     @abstractmethod
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
@@ -104,8 +110,8 @@ class Table(ABC):
         parts = real(params).unflatten(1, (-1, self.width))
         values: list[Tensor] = []
         for _ in range(channels):
-            values.append((yield Discrete(self.log_pmf(self.logits(parts, values, channels)))))
-        return torch.stack(values, 1)
+            values.append((yield self.distribution(self.logits(parts, values, channels))))
+        return channels_of(values)
 
     def logits(self, parts: Tensor, earlier: Sequence[Tensor], channels: int) -> Tensor:
         """Return the logits (B, width, ...) of a channel, given the values (B, ...) of the channels before it.
@@ -127,8 +133,8 @@ class Bernoulli(Table):
     levels = 2
     width = 1
 
-    def log_pmf(self, logits: Tensor) -> Tensor:
-        return F.logsigmoid(torch.cat([-logits, logits], 1))
+    def distribution(self, logits: Tensor) -> Binary:
+        return Binary(logits.squeeze(1))
 
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
         return F.logsigmoid(logits.squeeze(2) * scaled(x, 2))
@@ -148,8 +154,8 @@ class Categorical(Table):
     def width(self) -> int:  # type: ignore[override]
         return self.levels
 
-    def log_pmf(self, logits: Tensor) -> Tensor:
-        return F.log_softmax(logits, 1)
+    def distribution(self, logits: Tensor) -> Discrete:
+        return Discrete(F.log_softmax(logits, 1))
 
     def log_prob(self, logits: Tensor, x: Tensor) -> Tensor:
         log_p = F.log_softmax(logits.movedim(2, -1), -1)  # innermost in memory, as the networks put features
@@ -229,7 +235,7 @@ class Mixture(ABC):
             if c + 1 < channels:  # the indicator is shared: what was observed re-weights the components
                 log_weights = F.log_softmax(mixture.log_joint(values[-1]), -1)
                 earlier.append(self.scale(values[-1]).to(p.means.dtype).unsqueeze(-1))
-        return torch.stack(values, 1)
+        return channels_of(values)
 
 
 def conditional_means(p: Components, earlier: list[Tensor]) -> Tensor:

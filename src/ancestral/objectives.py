@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ancestral.likelihoods import check_count
 from ancestral.model import Model
 from ancestral.models.latent import LatentVariables
-from ancestral.walk import Infer
+from ancestral.walk import Infer, Joint
 
 __all__ = ["LOSSES", "Loss", "Objective", "elbo", "iwae", "nll", "takes_windows"]
 
@@ -103,12 +104,17 @@ def doubly_reparameterized(model: LatentVariables, x: Tensor, context: Tensor | 
     With w~ the normalised weights: what generates is trained by sum w~ d log w, what infers only by way of the latents
     it draws, by sum w~^2 (d log w / dz) (dz / d phi), where the density q(z|x) is that of constant parameters. While
     d log w / dz is taken the latents are leaves: in a hierarchy they depend on each other, which dz / d phi has.
+    All three passes drop the same features: a latent is weighed by the density that it was drawn from.
     """
-    drawn = Infer(x)
-    model.inferred(x, context, drawn, k)
+    uniforms = (model.noise(k * len(x), shape) for shape in model.network.shapes)
+    drawn = Infer(x, Joint(x, tuple(uniforms)))
+    forked = partial(torch.random.fork_rng, [model.device] if model.device.type == "cuda" else [])
+    with forked():
+        model.inferred(x, context, drawn, k)
     leaves = {level: z.detach().requires_grad_() for level, z in drawn.z.items()}
     p, q = Infer(x, z=leaves), Infer(x, z=leaves)
-    log_w = model.log_px(x, model.inferred(x, context, p, k))
+    with forked():
+        log_w = model.log_px(x, model.inferred(x, context, p, k))
     with frozen(model):
         model.inferred(x, context, q, k)
     for level, z in leaves.items():
@@ -138,8 +144,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def with_latents(model: Model, loss: Loss) -> LatentVariables:
     """Return the model, or raise ValueError where it has no latents."""
     if not isinstance(model, LatentVariables):
-        raise ValueError(f"{loss} is for models with latents; {type(model).__name__} has none: leave the loss out")
+        raise ValueError(
+            f"{loss} is for models with latents; {type(model).__name__} has none: its loss is nll, the default"
+        )
     return model
+
+
+def check_loss(loss: Loss, model: Model) -> None:
+    """Raise ValueError where a loss of this library is not for the model."""
+    if isinstance(loss, elbo | iwae):
+        with_latents(model, loss)
 
 
 def takes_windows(loss: Loss) -> bool:

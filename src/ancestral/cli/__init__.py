@@ -6,7 +6,6 @@ What is heavy is imported inside the commands, so that --help is instant.
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -31,10 +30,7 @@ from ancestral.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ancestral.cli.settings import Start
-    from ancestral.recipes import Recipe
     from ancestral.runs import Run
-    from ancestral.training import Summary
 
 __all__ = ["app", "main"]
 
@@ -93,15 +89,15 @@ def train(
 ) -> Answer:
     """Train MODEL on data and write a run folder, or follow a recipe, of which every option can be changed.
 
-    Data with labels makes the model class-conditional; --set classes=null makes it unconditional. With --given grey it
-    learns to colour pictures, with --given small to bring back what is lost at a quarter of their size, with --given
-    mel to make the sound of a spectrogram.
+    Data with labels makes the model class-conditional; --set classes=null makes it unconditional. --given grey learns
+    to colour pictures, small to bring back what is lost at a quarter of their size, mel to make sound of a spectrogram.
     """
     settings, model = all_settings(settings, model, more)
     limits: dict[str, Any] = {"epochs": epochs, "steps": steps, "minutes": minutes}
     check_usage(limits, model, recipe, data, resume)
     from ancestral import training
     from ancestral.cli.recipes import begun_by, check_recipe_of, recipe_named, training_by
+    from ancestral.cli.said import say_start, trained
     from ancestral.cli.settings import begun, loss_of, resumed
     from ancestral.runs import device_named
     from ancestral.training.resuming import earlier
@@ -112,19 +108,18 @@ def train(
     options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
     options |= {"rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
-    config: dict[str, Any] = {}
+    how |= {"loss": loss_of(loss, out, resume), "device": device, "seed": seed, "resume": resume}
     if resume:
         check_recipe_of(out, recipe)
         start = resumed(out, model, data, settings, options)
     elif followed is not None:
         start = begun_by(str(recipe), followed, data, settings, options, seed or 0)
         how = training_by(followed, how)
-        config = {"recipe": {"name": recipe, **followed.to_json()}}
     else:
         start = begun(str(model), str(data), settings, options, seed or 0)
     say_start(start, recipe, followed)
-    how |= {"device": device, "seed": seed, "resume": resume, "config": config, "loss": loss_of(loss, out, resume)}
-    return trained(out, training.train(start.model, start.data, out, **how), bool(start.data.recordings))
+    config = {} if resume or followed is None else {"recipe": {"name": recipe, **followed.to_json()}}
+    return trained(out, start, training.train(start.model, start.data, out, config=config, **how))
 
 
 def all_settings(settings: list[str] | None, model: str | None, more: list[str] | None) -> tuple[list[str], str | None]:
@@ -144,30 +139,6 @@ def check_usage(limits: dict[str, Any], model: str | None, recipe: str | None, d
     if not resume and recipe is None and (model is None or data is None):
         missing = "MODEL (or --recipe NAME)" if model is None else "--data SOURCE"
         raise typer.BadParameter(f"{missing} is missing: ancestral train MODEL --data SOURCE --out RUN")
-
-
-def say_start(start: "Start", name: str | None, recipe: "Recipe | None") -> None:
-    """Say what is trained on what, and by which recipe."""
-    from ancestral.cli.recipes import recipe_line
-    from ancestral.report.words import data_line, model_line
-
-    note("\n       ".join([f"data   {data_line(start.data)}", *start.data.notes]))
-    note(f"model  {model_line(start.name, start.model)}")
-    if recipe is not None:
-        note(f"recipe {recipe_line(str(name), recipe)}")
-
-
-def trained(out: Path, summary: "Summary", recordings: bool) -> Answer:
-    """Answer with what training came to, and the command to type next."""
-    from ancestral.report.words import counted
-
-    unit = "nats" if summary.valid_bits_per_dim is None else "bits/sample" if recordings else "bits/dim"
-    value = summary.valid_nats if summary.valid_bits_per_dim is None else summary.valid_bits_per_dim
-    figure = "there are no validation examples" if value is None else f"validation: {value:.3f} {unit}"
-    line = f"{counted(summary.steps, 'step')} in {summary.seconds / 60:.1f} minutes; {figure}, with the weights of step"
-    line += f" {summary.best_step:,}"
-    then = f"ancestral train --out {out} --resume" if summary.interrupted else f"ancestral evaluate {out}"
-    return Answer({"run": str(out), **asdict(summary)}, [line, f"next: {then}"])
 
 
 @command

@@ -244,7 +244,7 @@ def placed(given: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def fitting(model: LatentVariables, x: Tensor, context: Tensor | None = None) -> tuple[Cells, ...]:
     """Return cells that reach as far as the posteriors of x do."""
-    source = Infer(x, model.uniforms(len(x)))
+    source = Infer(x, model.uniforms(len(x), torch.Generator().manual_seed(SEED)))
     model.inferred(x, context, source)
     return tuple(Cells(exponent_of(source.q[level])) for level in model.levels)
 

@@ -64,8 +64,7 @@ def walked(model: Model, x: Tensor, context: Tensor | None) -> Symbols:
     """Return the symbols of a batch by the walk of the decoder itself, whose arithmetic is that of its batch."""
     source = Encode(x, Levels(levels_of(model)))
     drive(model.walk(len(x), context, shape=tuple(x.shape[1:])), source)
-    noted = source.symbols()
-    return noted._replace(sure=torch.ones_like(noted.sure))
+    return source.symbols()
 
 
 @torch.no_grad()

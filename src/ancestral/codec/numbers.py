@@ -61,7 +61,7 @@ class Taken:
             byte = self.raw(1)[0]
             value |= (byte & 127) << shift
             shift += 7
-            if value > limit or shift > 70:
+            if value > limit or shift > limit.bit_length() + 7:
                 raise Damaged(f"it holds a number above {limit}")
             if byte < 128:
                 return value

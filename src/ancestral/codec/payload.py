@@ -114,7 +114,7 @@ def stacked(model: LatentVariables, x: Tensor, context: Tensor | None) -> Payloa
     parts = []
     for rows in torch.arange(len(x), device=x.device).split(GROUP):
         pushed = stack.push(x[rows], None if context is None else context[rows])
-        parts += [table(pushed.x), *map(table, pushed.z), *map(table, pushed.left)]
+        parts.append(beside(pushed))
     below, words = stack.words()
     head = numbers([*(each.exponent for each in cells), below])
     bits = 32 * (len(stack.initial) - below)
@@ -139,13 +139,24 @@ def unstacked(
     return x
 
 
+def beside(pushed: Pushed) -> bytes:
+    """Return what is stored beside the stack of a group: which of its tables have rows, as bits, and these."""
+    tables = [pushed.x, *pushed.z, *pushed.left]
+    filled = sum((each.numel() > 0) << i for i, each in enumerate(tables))
+    return numbers([filled]) + b"".join(table(each) for each in tables if each.numel())
+
+
 def pushed_from(model: LatentVariables, taken: Taken, examples: int) -> Pushed:
     """Return what is stored beside the stack of a group."""
-    x = pairs(taken, examples * math.prod(model.shape), levels_of(model))
-    sizes = [examples * math.prod(shape) for shape in model.network.shapes]
-    z = tuple(pairs(taken, size, CELLS) for size in sizes)
-    left = tuple(torch.tensor(taken.ascending(size), dtype=torch.long) for size in sizes)
-    return Pushed(x, z, left)
+    sizes = [examples * math.prod(shape) for shape in (model.shape, *model.network.shapes)]
+    kinds = [(size, CELLS if i else levels_of(model)) for i, size in enumerate(sizes)] + [(n, 0) for n in sizes[1:]]
+    filled = taken.number((1 << len(kinds)) - 1)
+    tables = []
+    for i, (size, levels) in enumerate(kinds):
+        source = taken if filled >> i & 1 else Taken(numbers([0]))
+        found = pairs(source, size, levels) if levels else torch.tensor(source.ascending(size), dtype=torch.long)
+        tables.append(found)
+    return Pushed(tables[0], tuple(tables[1 : len(sizes)]), tuple(tables[len(sizes) :]))
 
 
 @torch.no_grad()

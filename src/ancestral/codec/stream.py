@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 FAMILY = constriction.stream.model.Categorical(perfect=False)
-AT_ONCE = 2**20  # symbols that are handed to the coder
 CELLS = 2**16  # of a latent
 
 Read = Callable[[Tensor], Tensor]

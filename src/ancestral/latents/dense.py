@@ -62,7 +62,8 @@ class Dense:
             ValueError: there is not one width for each level.
         """
         if len(self.hidden) != len(latents):
-            raise ValueError(f"hidden must hold {len(latents)} widths, one for each level, got {self.hidden}")
+            wanted = f"{len(latents)} width{'s' if len(latents) > 1 else ''}, one for each of latents={tuple(latents)}"
+            raise ValueError(f"network=Dense(hidden=...) must hold {wanted}, got {self.hidden}")
         places = () if whole else shape[1:] if len(shape) > 1 else shape
         return DenseNetwork(self, shape, latents, posterior, told, (outputs, *places))
 

@@ -69,10 +69,11 @@ class HierarchicalVAE(LatentVariables, Model):
 
     def log_px(self, x: Tensor, state: State, counted: Tensor | None = None) -> Tensor:
         params = self.network.observe(state)
-        several = repeated(x, len(params) // max(1, len(x)))
+        times = len(params) // max(1, len(x))
+        several = repeated(x, times)
         terms = self.likelihood.log_probs(params, several if x.dim() > 2 else several[:, None]).view(several.shape)
         if counted is not None:
-            terms = torch.where(repeated(counted.expand_as(x), len(params) // len(x)), terms, 0)
+            terms = torch.where(repeated(counted.expand_as(x), times), terms, 0)
         return terms.flatten(1).sum(1)
 
     def observed(self, batch: int, state: State) -> Walk:

@@ -384,6 +384,10 @@ class Whole(Distribution):
 
 def check_latents(latents: Mapping[int, Tensor], shapes: tuple[tuple[int, ...], ...], n: int) -> Mapping[int, Tensor]:
     """Return latents by level, or raise ValueError where one of them does not fit."""
+    if not isinstance(latents, Mapping):
+        raise ValueError(
+            f"latents must be a dict of tensors by level, such as {{1: z}}, got a {type(latents).__name__}"
+        )
     for level, z in latents.items():
         if level not in range(1, len(shapes) + 1):
             raise ValueError(f"latents must be of levels 1 to {len(shapes)}, got {level!r}")

@@ -320,7 +320,7 @@ class DegreePass:
         return self.ends[layer][degree - 1] if degree > 0 else 0
 
 
-def places_of(degrees: Degrees, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def places_of(degrees: Degrees, shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
     """Return where the variables of an example go, in the order of their degrees."""
     index = torch.unravel_index(degrees.order.argsort(), shape)
     return list(zip(*(each.tolist() for each in index), strict=True))

@@ -110,8 +110,7 @@ class MultiScalePixelRNN(Model):
     def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
         """Return where the factors go: the small image's pixels first; see `Model.places`."""
         raster = super().places(shape)
-        small = [(c, row, col) for c, row, col in raster if row % self.scale == 0 and col % self.scale == 0]
-        return small + [(c, row, col) for c, row, col in raster if row % self.scale or col % self.scale]
+        return sorted(raster, key=lambda at: any(side % self.scale for side in at[1:]))
 
     @torch.inference_mode()
     def both_walks(self, x: Tensor, features: Tensor | None) -> Walk:
@@ -179,6 +178,6 @@ def beside_grid(walk: Walk, x: Tensor, scale: int) -> Walk:
         while True:
             _, row, col = factor.at
             known = row % scale == 0 and col % scale == 0
-            factor = walk.send(x[:, *factor.at] if known else (yield factor))
+            factor = walk.send(x[:, *factor.at].clone() if known else (yield factor))
     except StopIteration as end:
         return end.value

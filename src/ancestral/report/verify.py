@@ -178,7 +178,7 @@ def latent_findings(found: Checked) -> list[Finding]:
     if found.closed:
         status, words = "passed" if found.agrees else "failed", f"KL of level {levels}"
         closed = Finding("closed form", status, f"{words} less that of draws: {gap:+.3f} ± {gap_error:.3f} nats")
-    unseen = "given the latents the values are independent, and the latents tie them all together"
+    unseen = "the latents tie all values together: no value of x has a conditional of its own"
     return [
         sums(found),
         Finding(

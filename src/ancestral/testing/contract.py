@@ -292,7 +292,7 @@ def decoder_leak(model: Model) -> str:
     """1. No leak in the decoder, whatever the latents tell it; without one nothing is earlier than anything else."""
     decoder = getattr(model, "decoder", None)
     if decoder is None:
-        raise NotApplicable("given the latents the values are independent, and the latents tie them all together")
+        raise NotApplicable("the latents tie all values together: no value of x has a conditional of its own")
     return f"the decoder: {no_leak(decoder)}"
 
 

@@ -30,6 +30,7 @@ from ancestral.walk import Factor, Infer, Joint, Sample, drive, is_latent
 WIDER = (1.0, 1.6, 2.6)  # times the standard deviation of a posterior: weights vary little where it is too narrow too
 SURE = 5.0  # standard errors that chance does not explain
 CLOSE = 0.01  # the standard error of a sum of probabilities, at most where it can be had
+LARGEST = 28  # bits of a space that is drawn from
 DRAWS, ROUNDS = 16, 32  # of the latents of all x of a tiny space at once, and how often at most
 ROWS = 2**17  # of x and latents, where log p(x) is computed
 
@@ -50,8 +51,12 @@ def repeated_context(model: Model, batch: int, times: int) -> tuple[Tensor | Non
 def is_unbiased(model: Model) -> str:
     """2. The importance weights of all x of a tiny space add up to one, in the mean over latents."""
     if model.likelihood.levels is None:
-        raise NotApplicable("a continuous space has no list of all points; see 11")
+        raise NotApplicable("a continuous space has no list of all points; the order of bounds is checked instead")
     small, worst = tiny_space(model), 0.0
+    if (bits := math.prod(small.shape) * math.log2(small.likelihood.levels or 1)) > LARGEST:
+        raise NotApplicable(
+            f"its layers take no smaller x than {small.shape}, which can be 2^{bits:.0f} different ones"
+        )
     for instance in (small, trained(small)):
         assert isinstance(instance, LatentVariables)
         total, error = total_weight(instance)
@@ -159,7 +164,7 @@ def check_order(factors: list[Factor], levels: int) -> None:
 
 def cheap_walk(model: Model) -> str:
     """4. Sampling costs fewer multiply-adds than one parallel pass."""
-    small = small_of(model)
+    small = small_of(model).requires_grad_(False)  # the counter takes no views of parameters that need gradients
     x, context = random_x(small, 2), random_context(small, 2)
     with FlopCounterMode(display=False) as parallel, torch.no_grad():
         small.log_prob(x, context)

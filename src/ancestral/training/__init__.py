@@ -21,7 +21,7 @@ from ancestral.data import Data, Recordings
 from ancestral.data.dataset import Examples
 from ancestral.evaluation import check_fit
 from ancestral.model import Model
-from ancestral.objectives import Loss, Objective, nll, takes_windows
+from ancestral.objectives import Loss, Objective, check_loss, nll, takes_windows
 from ancestral.training.launching import Interruption, accelerator_for
 from ancestral.training.logs import Logs, Record, drawable, drawn
 from ancestral.training.pacing import PLANNED, Clock, check_limits, default_batch, default_epochs, steps_to_time, timed
@@ -139,6 +139,7 @@ def train(
     check_fit(model, data, "train", *(["valid"] if len(data.split("valid")) else []))
     if isinstance(data.split("train"), Recordings) and not takes_windows(loss):
         raise ValueError(f"loss={loss!r} cannot be told what is new in a window: give it an argument counted=None")
+    check_loss(loss, model)
     asked: dict[str, Any] = {**limits, **sizes, "precision": precision and str(precision), "seed": seed}
     training = {name: value for name, value in asked.items() if value is not None}
     training["loss"] = getattr(loss, "__qualname__", str(loss))

@@ -1,0 +1,5 @@
+"""`python -m ancestral`: the command line."""
+
+from ancestral.cli import main
+
+main()
