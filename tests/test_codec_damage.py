@@ -322,8 +322,8 @@ def test_forged_streams_of_other_models(name: str) -> None:
         wrong = rng.choice([flipped, cut_out])(body, rng)
         chunk = sealed(FIELDS.pack(kind, number, before, len(wrong)), wrong, 11)
         found = list(Reader(io.BytesIO(data[:begin] + chunk + rest), model))
-        assert wrong == body or [each for each in found if isinstance(each, Lost)]
-        assert len(found) == 1 or all(torch.equal(each[1], known) for each, known in zip(found, x, strict=True))
+        lost = [each for each in found if isinstance(each, Lost)]  # nothing, where the last bits of a coder are others
+        assert lost or all(torch.equal(each[1], known) for each, known in zip(found, x, strict=True))
 
 
 @PROPERTY

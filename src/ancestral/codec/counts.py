@@ -91,7 +91,8 @@ def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
     begin, end = ends(p, top * DIGIT - 1, (top * DIGIT + DIGIT).clamp(max=levels) - 1)
     below, above = ends(p, v - 1, v)
     mass = end - begin
-    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, LOW_GRID, LOW_MARGIN + ROUNDING / mass)
+    margin = LOW_MARGIN + ROUNDING / mass
+    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, LOW_GRID, margin)
     return [interval(begin, end, top, digits, FINEST), low]
 
 
