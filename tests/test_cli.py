@@ -27,7 +27,20 @@ from ancestral.report.words import citation
 from ancestral.runs import Run, in_units, open_run, relabelled
 from calls import Call, Done, exit_status
 
-COMMANDS = ("train", "evaluate", "sample", "complete", "encode", "verify", "report", "models", "data", "recipes")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "sample",
+    "complete",
+    "encode",
+    "compress",
+    "decompress",
+    "verify",
+    "report",
+    "models",
+    "data",
+    "recipes",
+)
 
 
 @pytest.fixture(scope="module")

@@ -52,10 +52,13 @@ _HOME = {
     "elbo": "objectives",
     "iwae": "objectives",
     "check_model": "testing",
+    "compress": "codec",
+    "decompress": "codec",
 }
 _MODULES = {
     "causal",
     "checkpoint",
+    "codec",
     "conditioning",
     "data",
     "evaluation",

@@ -5,7 +5,6 @@ Loading builds classes of this library only and reads tensors and JSON only: it 
 elsewhere can do no harm. Every file is written to a temporary name and renamed, so that none is ever half-written.
 """
 
-import dataclasses
 import json
 import platform
 import tempfile
@@ -23,7 +22,7 @@ from ancestral import __version__, conditioning, latents, likelihoods
 from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.models import MODELS
-from ancestral.recorded import Recorded
+from ancestral.recorded import description
 
 __all__ = ["build", "describe", "from_pretrained", "load", "push_to_hub", "read_config", "save", "save_pretrained"]
 
@@ -61,17 +60,7 @@ def describe(value: Any) -> Any:
     >>> describe(likelihoods.LogisticMixture(5))
     {'class': 'LogisticMixture', 'arguments': {'components': 5}}
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, tuple | list):
-        return [describe(item) for item in value]
-    if isinstance(value, Recorded):
-        arguments = value.arguments
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    else:
-        raise ValueError(f"cannot record an argument of type {type(value).__name__}: a checkpoint could not rebuild it")
-    return {"class": class_name(type(value)), "arguments": {name: describe(item) for name, item in arguments.items()}}
+    return description(value, class_name)
 
 
 def class_name(cls: type[Any]) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ancestral.likelihoods import Likelihood, check_count
 from ancestral.recorded import Recorded
-from ancestral.walk import Complete, Factor, Sample, Walk, drive
+from ancestral.walk import Complete, Factor, Sample, Walk, drive, map_factors
 
 __all__ = ["Factor", "Model"]
 log = logging.getLogger("ancestral")
@@ -56,6 +57,19 @@ class Model(Recorded, nn.Module, ABC):
 
         x is for latent-variable models, whose factors then carry their posteriors.
         """
+
+    def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+        """Return where the factors of x go, in the order of the walk: positions in raster order, channels within.
+
+        Args:
+            shape: of an example, where the model takes any; `self.shape` by default.
+        """
+        channels, *sizes = self.shape if shape is None else shape
+        return [(c, *position) for position in product(*map(range, sizes)) for c in range(channels)]
+
+    def parallel(self, x: Tensor, context: Tensor | None = None) -> Walk:
+        """Yield the factors of x given x itself, by one parallel pass: one for each channel, of all positions."""
+        return map_factors(self.likelihood, self(x, context), tuple(x.shape[1:]))
 
     @abstractmethod
     def receptive_field(self, at: tuple[int, ...]) -> Tensor:

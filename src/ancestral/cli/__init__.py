@@ -5,15 +5,15 @@ What is heavy is imported inside the commands, so that --help is instant.
 
 import inspect
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 from ancestral import __version__
-from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of
+from ancestral.cli import compressing
+from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of, timed
 from ancestral.cli.options import (
     Compile,
     Context,
@@ -308,6 +308,9 @@ def encode(
     return encoded(open_run(run, device), out, data, split, limit)
 
 
+compressing.add_to(app)
+
+
 @command
 def verify(run: RunFolder, device: Device = "auto") -> Answer:
     """Prove what a model promises: no leak, sums to one, walk = parallel; show what a pixel, or a sample, sees."""
@@ -402,12 +405,6 @@ def about_recipe(name: str) -> Answer:
     source = "" if recipe.data.source else " --data FILE"
     follow = f"follow it: ancestral train --recipe {name}{source} --out RUN"
     return Answer(result, [[("", ""), *recipe_rows(recipe)], "", follow])
-
-
-def timed(compute: Callable[[], Any]) -> tuple[Any, float]:
-    """Return a result and the seconds that it took."""
-    begin = time.perf_counter()
-    return compute(), time.perf_counter() - begin
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

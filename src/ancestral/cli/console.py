@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -19,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-__all__ = ["Answer", "Debug", "command_of", "note", "progress", "status_of"]
+__all__ = ["Answer", "Debug", "command_of", "note", "progress", "status_of", "timed"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Where something fails, show the traceback.")]
@@ -105,6 +106,12 @@ def print_text(text: Sequence[str | Rows]) -> None:
         for row in part[1:]:
             table.add_row(*row)
         console.print(table)
+
+
+def timed(compute: Callable[[], Any]) -> tuple[Any, float]:
+    """Return a result and the seconds that it took."""
+    begin = time.perf_counter()
+    return compute(), time.perf_counter() - begin
 
 
 def note(line: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .dataset import SPLITS
 from .parts import MOST_LEVELS, Found, Part, compact, restoring
 
-__all__ = ["read_arrays"]
+__all__ = ["read_arrays", "read_named"]
 
 Array = NDArray[Any]
 
@@ -28,7 +28,7 @@ def read_arrays(path: Path) -> Found:
     Raises:
         ValueError: what the arrays hold does not fit; it names the array, and the place in it.
     """
-    arrays, labels = _named(_opened(path), path)
+    arrays, labels = _named(read_named(path), path)
     for name, x in arrays.items():
         _checked(x, name)
     if len({x.shape[1:] for x in arrays.values()}) > 1:
@@ -42,8 +42,12 @@ def read_arrays(path: Path) -> Found:
     return Found(parts, levels, restoring(shape, levels), classes, tuple(dict.fromkeys(notes)))
 
 
-def _opened(path: Path) -> dict[str, Array]:
-    """Return all arrays of a file; never unpickles."""
+def read_named(path: Path) -> dict[str, Array]:
+    """Return all arrays of a file by their names, that of an `.npy` as "train"; never unpickles.
+
+    Raises:
+        ValueError: the file is damaged, or holds Python objects.
+    """
     name = path.name
     try:
         with open(path, "rb") as file:

@@ -42,6 +42,7 @@ class Recording(NamedTuple):
         own_rate: of the file.
         clipped: whether three samples in a row of a channel are its loudest, near full scale: the tops of a wave that
             was too loud are flat.
+        exact: whether x are the samples of the file, unchanged.
     """
 
     x: Array
@@ -49,6 +50,7 @@ class Recording(NamedTuple):
     channels: int
     own_rate: int
     clipped: bool
+    exact: bool
 
 
 def read_recording(path: Path, rate: int | None = None) -> Recording:
@@ -72,7 +74,8 @@ def read_recording(path: Path, rate: int | None = None) -> Recording:
         raise UnreadableError(f"{path} cannot be read as a recording ({reason})") from error
     if problem:
         raise UnreadableError(f"{path} cannot be read as a recording ({problem})")
-    return Recording(_at_rate(_mono(x), own, rate or own), rate or own, x.shape[1], own, _is_clipped(x))
+    exact = x.shape[1] == 1 and _is_whole(x) and rate in (None, own)
+    return Recording(_at_rate(_mono(x), own, rate or own), rate or own, x.shape[1], own, _is_clipped(x), exact)
 
 
 def _problem(file: "SoundFile", x: Array) -> str | None:
@@ -92,6 +95,11 @@ def _mono(x: Array) -> Array:
     if x.dtype == np.int16 and x.shape[1] == 1:
         return np.ascontiguousarray(x[:, 0])
     return _rounded(x.mean(axis=1, dtype=np.float64) * (1 if x.dtype == np.int16 else FULL))
+
+
+def _is_whole(x: Array) -> bool:
+    """Return whether samples, int16 or floats in [-1, 1], are those of 16 bits."""
+    return x.dtype == np.int16 or bool((_rounded(x * FULL) == x * FULL).all())
 
 
 def _rounded(x: Array) -> Array:

@@ -144,7 +144,7 @@ class Table:
         text = io.StringIO()
         out = csv.writer(text, lineterminator="\n")
         out.writerow(self.columns)
-        out.writerows([["" if np.isnan(v) else f"{v:.9g}" for v in row] for row in self(x).tolist()])
+        out.writerows([[_cell(v) for v in row] for row in self(x).tolist()])
         return text.getvalue().encode()
 
 
@@ -273,6 +273,13 @@ def _levels(x: Tensor, levels: int) -> Array:
 def _stored(x: Tensor, levels: int) -> Array:
     kind = np.uint8 if levels <= 2**8 else np.uint16 if levels <= 2**16 else np.int32
     return _levels(x, levels).astype(kind)
+
+
+def _cell(value: float) -> str:
+    """Return a number of a table: an integer with all its digits."""
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else f"{value:.9g}"
 
 
 def _looked_up(codes: Array, values: tuple[float, ...]) -> Array:

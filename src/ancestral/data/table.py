@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .parts import Found, Part, compact, with_splits
 from .restore import Arrays, Table
 
-__all__ = ["read_table"]
+__all__ = ["read_rows", "read_table"]
 
 MOST_CATEGORIES = 256
 FEW = 20  # distinct values below which a column of a continuous table deserves a warning
@@ -32,11 +32,7 @@ def read_table(path: Path, seed: int = 0) -> Found:
         ValueError: a cell that is no number (named by row, from 1 as in the file, and column), a constant column, or
             columns of two values among continuous ones.
     """
-    try:
-        delimiter, header = _layout(path)
-        columns, rows = _numbers(path, delimiter, header)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+    columns, rows = read_rows(path)
     distinct = [np.unique(column) for column in rows.T]
     whole = [bool((values == np.rint(values)).all()) for values in distinct]
     if not all(whole) or max(len(values) for values in distinct) > MOST_CATEGORIES:
@@ -44,6 +40,15 @@ def read_table(path: Path, seed: int = 0) -> Found:
     if all(set(values) <= {0.0, 1.0} for values in distinct):
         return Found({"train": Part(compact(rows, 2))}, 2, Table(columns))
     return _categorical(path, rows, columns, distinct)
+
+
+def read_rows(path: Path) -> tuple[tuple[str, ...], Array]:
+    """Return the names of the columns and the numbers, (N, D); raise ValueError where a cell is no finite number."""
+    try:
+        delimiter, header = _layout(path)
+        return _numbers(path, delimiter, header)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
 def _layout(path: Path) -> tuple[str, bool]:

@@ -79,6 +79,11 @@ class HierarchicalVAE(LatentVariables, Model):
     def observed(self, batch: int, state: State) -> Walk:
         return map_factors(self.likelihood, self.network.observe(state), self.shape)
 
+    def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+        """Return where the factors of x go: one for each channel, of all positions."""
+        self.check_shape(tuple(shape or self.shape))
+        return [()] if len(self.shape) == 1 else [(c,) for c in range(self.shape[0])]
+
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Tell the layers what x is like; a table begins with the frequencies of its levels (1509.00519)."""
         self.check_shape(tuple(self.check(x).shape[1:]))

@@ -81,6 +81,10 @@ class LatentVariables(Base):
     def observed(self, batch: int, state: State) -> Walk:
         """Walk over x given the latents."""
 
+    def observed_together(self, x: Tensor, state: State) -> Walk:
+        """Walk over x given the latents and x itself, by one parallel pass; see `Model.parallel`."""
+        return self.observed(len(x), state)
+
     def log_prob(
         self,
         x: Tensor,

@@ -22,7 +22,7 @@ from ancestral.causal.linear import Degrees, MaskedLinear, draw_degrees
 from ancestral.conditioning import chosen_conditioner, features_of
 from ancestral.likelihoods import Bernoulli, Categorical, Likelihood, check_count, check_likelihood
 from ancestral.model import Model
-from ancestral.walk import Complete, Sample, Walk, drive, factors
+from ancestral.walk import Complete, Sample, Walk, drive, factors, map_factors
 
 log = logging.getLogger("ancestral")
 
@@ -180,12 +180,21 @@ class MADE(Model):
     @torch.no_grad()
     def _walk(self, x: Tensor, conditions: list[Tensor | float], degrees: Degrees) -> Walk:
         pass_ = DegreePass(self, degrees, conditions, len(x))
-        for t, d in enumerate(degrees.order.argsort().tolist()):
-            at: tuple[Any, ...] = tuple(int(i) for i in torch.unravel_index(torch.tensor(d), self.shape))
+        for t, at in enumerate(places_of(degrees, self.shape)):
             value = yield from factors(self.likelihood.walk(pass_.params(t), 1), [at])
             x[:, *at] = value[:, 0]
             pass_.know(t, self.encoded(value))
         return x
+
+    def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+        """Return where the factors go, in the order of mask 0; see `Model.places`."""
+        self.check_shape(shape or self.shape)
+        return places_of(self.degrees(0), self.shape)
+
+    def parallel(self, x: Tensor, context: Tensor | None = None) -> Walk:
+        """Yield all factors of x as one, given x itself; see `Model.parallel`."""
+        self.check_shape(x.shape[1:])
+        return map_factors(self.likelihood, self(x, context), (self.variables,))
 
     def complete(
         self,
@@ -309,6 +318,12 @@ class DegreePass:
         if layer == len(self.sums) - 1:  # outputs see strictly smaller degrees
             return self.ends[layer][degree]
         return self.ends[layer][degree - 1] if degree > 0 else 0
+
+
+def places_of(degrees: Degrees, shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """Return where the variables of an example go, in the order of their degrees."""
+    index = torch.unravel_index(degrees.order.argsort(), shape)
+    return list(zip(*(each.tolist() for each in index), strict=True))
 
 
 def spread(order: Tensor, width: int) -> Tensor:

@@ -107,6 +107,11 @@ class MultiScalePixelRNN(Model):
             features = context_features(self, context, tuple(x.shape))
         return self.both_walks(x, features)
 
+    def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+        """Return where the factors go: the small image's pixels first; see `Model.places`."""
+        raster = super().places(shape)
+        return sorted(raster, key=lambda at: any(side % self.scale for side in at[1:]))
+
     @torch.inference_mode()
     def both_walks(self, x: Tensor, features: Tensor | None) -> Walk:
         """Walk over the small image, then over x (B, C, H, W) given it; a context's features are told to both."""

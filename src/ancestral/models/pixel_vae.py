@@ -95,6 +95,13 @@ class PixelVAE(LatentVariables, Model):
     def observed(self, batch: int, state: State) -> Walk:
         return self.decoder.walk(batch, self.network.observe(state))
 
+    def observed_together(self, x: Tensor, state: State) -> Walk:
+        return self.decoder.parallel(x, self.network.observe(state))
+
+    def places(self, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+        """Return where the factors of x go, in the order of the decoder; see `Model.places`."""
+        return self.decoder.places(shape)
+
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Tell the layers what x is like, then the decoder, given latents of x; see `Model.initialize`."""
