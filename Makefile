@@ -68,6 +68,7 @@ tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/sampling.py --table
 	$(BIN)/python benchmarks/audio.py --table
 	$(BIN)/python benchmarks/latents.py --table
+	$(BIN)/python benchmarks/compression.py --table
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
