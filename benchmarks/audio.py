@@ -11,7 +11,6 @@ over the receptive field for every sample.
 
 import argparse
 import functools
-import io
 import lzma
 import os
 import tempfile
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
@@ -32,6 +30,7 @@ from ancestral.data.restore import Audio
 from ancestral.models import WaveNet
 from ancestral.runs import Run, open_run
 from audio_table import page
+from other_codecs import flac_bytes
 from sampling import multiply_adds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,13 +193,6 @@ def originals(run: Run, recordings: tuple[Tensor, ...]) -> dict[str, Any]:
     dropped = sharing[torch.cat(recordings).long()].double().log2().mean().item()
     found = coders(test.x[0].split(test.lengths.tolist()), linear.restore)
     return {"originals": {"FLAC": found["FLAC"], "dropped": dropped}}
-
-
-def flac_bytes(samples: np.ndarray, rate: int) -> int:
-    """Return the size of a FLAC file of int16 samples, at the highest compression."""
-    content = io.BytesIO()
-    soundfile.write(content, samples, rate, format="flac", subtype="PCM_16", compression_level=1.0)
-    return len(content.getvalue())
 
 
 def key_of(row: dict[str, Any]) -> tuple[Any, ...]:

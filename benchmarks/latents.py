@@ -33,9 +33,11 @@ BATCH, REPEATS = 256, 5  # of the timing
 def command_of(run: Run) -> str:
     """Return the command that trained a run."""
     data, training = run.config["data"], run.config["training"]
-    options, source = data["options"], "DATA.npz" if Path(data["source"]).suffix else data["source"]
-    words = [f"ancestral train {run.name} --data {source} --out {run.folder.name}"]
+    options, source = data["options"], Path(data["source"])
+    named = "DATA.npz" if source.suffix else "FOLDER" if source.is_absolute() else source
+    words = [f"ancestral train {run.name} --data {named} --out {run.folder.name}"]
     words += [f"--{key} {options[key]}" for key in ("bits", "binarize") if options.get(key)]
+    words += ["--linear"] if options.get("linear") else []
     words += [f"--{key} {training[key]}" for key in ("epochs", "steps", "minutes") if training.get(key)]
     words += [f"--batch-size {training['batch_size']} --lr {training['lr']:g}"]
     words += [f"--weight-decay {training['weight_decay']:g}"] if training.get("weight_decay") else []

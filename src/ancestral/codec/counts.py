@@ -12,28 +12,34 @@ An interval with such an edge is not `sure`: its value is written beside the cod
 may differ between encoder and decoder by one count, which changes nothing: the interval that holds what the decoder
 reads is found by its own two edges.
 
-A factor with more than `TABLE` levels is coded as two symbols: the high digit of the level, then the low one.
+A factor with more than `TABLE` levels is coded as several symbols: the digits of the level, the highest first.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ancestral.distributions import Distribution
 
-__all__ = ["MARGIN", "TOTAL", "Interval", "decoded", "intervals", "table", "triples"]
+__all__ = ["MARGIN", "TOTAL", "Interval", "Read", "decoded", "digits_of", "intervals", "table", "triples"]
+
+Array = NDArray[Any]
+Read = Callable[[Array], Array]  # symbols (N,) by their tables (N, levels + 2)
 
 PRECISION = 24  # bits of a probability in constriction's coders
 TOTAL = 1 << PRECISION
 FINEST = PRECISION - 1  # g at most: the first level and the last lose one count each, see `triples`
 TABLE = 4096  # levels that are one symbol
-DIGIT = 256  # levels of the low digit where there are more
-LOW_GRID = 20  # g of the low digit, whose edges are the less sure the less likely the high one is; that has the finest
+BASE = 32  # of the digits where there are more: 16 bits are 64 x 32 x 32, few points at which to ask for F
+LOW_GRID = (
+    20  # g of a low digit, whose edges are the less sure the less likely those above are; the highest has its own
+)
 MARGIN = 2.0**-43  # by which F may differ elsewhere; in float64 it differs by about 2^-50
-# F within a high digit, as a share of its mass: other parameters change it as much as the mass, rounding does not
+# F within the digits above, as a share of their mass: other parameters change it as much as the mass, rounding does not
 LOW_MARGIN, ROUNDING = 2.0**-39, 2.0**-48
 
 
@@ -81,62 +87,74 @@ def near(scaled: Tensor) -> Tensor:
     return (scaled - scaled.round()).abs()
 
 
+def digits_of(levels: int) -> list[tuple[int, int]]:
+    """Return the digits of a level, the highest first: how many levels it counts by, and how many values it has."""
+    span = 1
+    while levels > TABLE and levels > 2 * BASE * span:
+        span *= BASE
+    found = [(span, -(-levels // span))]
+    while span > 1:
+        span //= BASE
+        found.append((span, BASE))
+    return found
+
+
 def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
-    """Return the intervals of values v (N,) of a factor: of the level, or of its high digit and its low one."""
-    v = v.long()
-    if levels <= TABLE:
-        below, above = ends(p, v - 1, v)
-        return [interval(below, above, v, levels, grid_of(levels))]
-    top, digits = v // DIGIT, -(-levels // DIGIT)
-    begin, end = ends(p, top * DIGIT - 1, (top * DIGIT + DIGIT).clamp(max=levels) - 1)
-    below, above = ends(p, v - 1, v)
-    mass = end - begin
-    margin = LOW_MARGIN + ROUNDING / mass
-    low = interval((below - begin) / mass, (above - begin) / mass, v % DIGIT, DIGIT, LOW_GRID, margin)
-    return [interval(begin, end, top, digits, FINEST), low]
+    """Return the intervals of values v (N,) of a factor: of each digit, the highest first."""
+    v, digits = v.long(), digits_of(levels)
+    lowest = [v - v % span for span, _ in digits]
+    edges = [(first - 1, (first + span).clamp(max=levels) - 1) for first, (span, _) in zip(lowest, digits, strict=True)]
+    cdf = p.cdf(torch.stack([edge for pair in edges for edge in pair], 1)).double()
+    begin, end, *rest = cdf.unbind(1)
+    (span, count), *lower = digits
+    found = [interval(begin, end, v // span, count, grid_of(count))]
+    for (span, count), below, above in zip(lower, rest[::2], rest[1::2], strict=True):
+        mass = end - begin
+        low, high, margin = (below - begin) / mass, (above - begin) / mass, LOW_MARGIN + ROUNDING / mass
+        found.append(interval(low, high, v // span % count, count, LOW_GRID, margin))
+        begin, end = below, above
+    return found
 
 
-def ends(p: Distribution, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Return F at two levels of each example."""
-    found = p.cdf(torch.stack([low, high], 1)).double()
-    return found[:, 0], found[:, 1]
-
-
-def decoded(p: Distribution, levels: int, read: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """Return the levels (N,) of some examples of a factor.
+def decoded(p: Distribution, levels: int, read: Read, rows: NDArray[np.bool_], device: torch.device) -> Array:
+    """Return the levels of some examples of a factor, (N,) int64.
 
     Args:
         p: its distribution, for a batch (B,).
         levels: K.
-        read: gives the symbol of each table (N, K + 2), see `table`.
-        rows: which examples to decode, bool (B,).
+        read: gives the symbol of each table.
+        rows: which examples to decode, (B,).
+        device: of the distribution.
     """
-    if levels <= TABLE:
-        return read(table(cdf_at(p, torch.arange(levels, device=rows.device), rows), levels, grid_of(levels)))
-    digits = -(-levels // DIGIT)
-    digit = torch.arange(digits, device=rows.device)
-    upper = cdf_at(p, (digit * DIGIT + DIGIT).clamp(max=levels) - 1, rows)
-    top = read(table(upper, digits, FINEST))
-    within = torch.zeros(len(rows), DIGIT, dtype=torch.long, device=rows.device)
-    within[rows] = top[:, None] * DIGIT + torch.arange(DIGIT, device=rows.device)
-    begin, end = F.pad(upper, (1, 0)).gather(1, torch.stack([top, top + 1], 1)).split(1, 1)
-    fine = p.cdf(within.clamp(max=levels - 1)).double()[rows]
-    return top * DIGIT + read(table((fine - begin) / (end - begin), DIGIT, LOW_GRID))
+    value = np.zeros(len(rows), np.int64)
+    begin, mass, grid = np.zeros(1), np.ones(1), None
+    for span, count in digits_of(levels):
+        last = torch.arange(span - 1, span * count, span, device=device).expand(len(rows), -1)
+        at = (last if grid is None else last + torch.from_numpy(value)[:, None].to(device)).clamp(max=levels - 1)
+        cdf = p.cdf(at).double().cpu().numpy()[rows]
+        with np.errstate(all="ignore"):  # a digit of no mass is not coded, but those of all examples are divided by it
+            shares = (cdf - begin) / mass
+        grid = grid_of(count) if grid is None else LOW_GRID
+        symbol = read(table(shares, count, grid))
+        value[rows] += span * symbol
+        if span > 1:
+            edges = np.concatenate([np.broadcast_to(begin, (len(cdf), 1)), cdf], 1)
+            begin, end = np.take_along_axis(edges, symbol[:, None] + [[0, 1]], 1).T[:, :, None]
+            mass = end - begin
+    return value[rows].clip(max=levels - 1)
 
 
-def cdf_at(p: Distribution, levels: Tensor, rows: Tensor) -> Tensor:
-    """Return F at some levels (M,), of the examples asked for: (N, M)."""
-    return p.cdf(levels.expand(len(rows), -1)).double()[rows]
-
-
-def table(cdf: Tensor, levels: int, grid: int) -> Tensor:
+def table(cdf: Array, levels: int, grid: int) -> Array:
     """Return what constriction is told of all levels, given F at each (N, K): (N, K + 2), see `triples`."""
-    shared = rounded(cdf.cummax(1).values, levels, grid).floor().nan_to_num(0).long()
-    shared[:, -1] = (1 << grid) - levels
-    edges = (shared.cummax(1).values + torch.arange(1, levels + 1, device=cdf.device)) << (PRECISION - grid)
-    edges[:, -1] = TOTAL - 1
-    counts = F.pad(edges, (1, 0), value=1).diff(dim=1)
-    return F.pad(counts - 1, (1, 1)).double()
+    edges = np.zeros((len(cdf), levels + 1))
+    edges[:, 1:] = np.floor(cdf.clip(0, 1) * ((1 << grid) - levels) + 0.5)
+    edges[:, -1] = (1 << grid) - levels
+    np.fmax.accumulate(edges, 1, out=edges)  # a NaN counts for nothing
+    unit = 1 << (PRECISION - grid)
+    counts = np.zeros((len(cdf), levels + 2))
+    counts[:, 1:-1] = np.diff(edges) * unit + (unit - 1)
+    counts[:, [1, -2]] -= 1  # that are below the first level and above the last
+    return counts
 
 
 def triples(low: Tensor, high: Tensor) -> Tensor:

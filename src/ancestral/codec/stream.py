@@ -1,8 +1,8 @@
 """What is written to an entropy coder and read from it: the values of x, and of latents with bits back.
 
 Encoder and decoder visit factors in the same order, that of the walk. A *symbol* is a value of one example, or one
-digit of it (see `counts`); the symbols of a factor follow one another example by example, the high digits before the
-low ones. A value whose intervals are not `sure` is *given*: it is stored beside the stream, neither coded nor decoded.
+digit of it (see `counts`); the symbols of a factor follow one another example by example, first the highest digits of
+all. A value whose intervals are not `sure` is *given*: it is stored beside the stream, neither coded nor decoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Protocol
 import constriction
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ancestral.codec.counts import decoded, intervals, triples
+from ancestral.codec.counts import Read, decoded, intervals, triples
 from ancestral.distributions import GAUSSIAN, ContinuousMixture, Distribution, Gaussian, Independent
 from ancestral.walk import Factor, distribution
 
@@ -24,7 +25,6 @@ __all__ = [
     "Decode",
     "Encode",
     "Levels",
-    "Read",
     "Symbols",
     "arranged",
     "joined",
@@ -33,9 +33,7 @@ __all__ = [
 ]
 
 FAMILY = constriction.stream.model.Categorical(perfect=False)
-CELLS = 2**14  # of a latent: with 64 high digits, few of them are drawn for no more than their one count of 2^23
-
-Read = Callable[[Tensor], Tensor]
+CELLS = 2**14  # of a latent: with 16 high digits, few of them are drawn for no more than their one count of 2^23
 
 
 class Damaged(ValueError):  # noqa: N818 (it says what the data is)
@@ -217,31 +215,33 @@ class Decode:
     """
 
     def __init__(self, read: Read, grid: Grid, v: Tensor, given: Tensor) -> None:
-        self.read, self.grid, self.v, self.given = read, grid, v, given
+        self.read, self.grid, self.v = read, grid, v
+        self.read_here = ~given.cpu().numpy()
 
     def __call__(self, factor: Factor) -> Tensor:
-        self.fill(distribution(factor), factor.at)
-        return self.grid.value(self.v[:, *factor.at])
+        return self.grid.value(self.fill(distribution(factor), factor.at))
 
-    def fill(self, p: Distribution, at: tuple[Any, ...] = ()) -> None:
-        """Read the values at a place."""
-        rows = ~self.given[:, *at].flatten()
-        if bool(rows.any()):
-            value = self.v[:, *at].flatten()
-            value[rows] = decoded(self.grid.of(single(p)), self.grid.levels, self.read, rows)
-            self.v[:, *at] = value.clamp(0, self.grid.levels - 1).view(self.v[:, *at].shape)
+    def fill(self, p: Distribution, at: tuple[Any, ...] = ()) -> Tensor:
+        """Read the values at a place, and return all that are there."""
+        rows, here = self.read_here[:, *at].flatten(), self.v[:, *at]
+        if rows.any():
+            found = decoded(self.grid.of(single(p)), self.grid.levels, self.read, rows, self.v.device)
+            value = torch.from_numpy(found).to(self.v.device)
+            if not rows.all():
+                value = here.flatten().masked_scatter(torch.from_numpy(rows).to(self.v.device), value)
+            self.v[:, *at] = here = value.view(here.shape)
+        return here
 
 
 def reader(coder: Any) -> Read:
     """Return what reads symbols from a coder of constriction; Damaged where nothing was coded to its words."""
 
-    def read(tables: Tensor) -> Tensor:
+    def read(tables: NDArray[Any]) -> NDArray[Any]:
         try:
-            found = coder.decode(FAMILY, tables.cpu().numpy())
+            found = coder.decode(FAMILY, tables)
         except AssertionError as error:  # constriction's way to say it
             raise Damaged("its stream cannot be decoded") from error
-        levels = torch.as_tensor(np.asarray(found), dtype=torch.long, device=tables.device) - 1
-        return levels.clamp(0, tables.shape[1] - 3)
+        return (np.asarray(found, np.int64) - 1).clip(0, tables.shape[1] - 3)
 
     return read
 
