@@ -8,6 +8,7 @@ in which b - a is the bin width over the scale and is never the difference of tw
 1 to 16 bits the probabilities add up to one and have gradients, with no special case for narrow or distant bins.
 """
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -114,9 +115,10 @@ class DiscretizedMixture(Distribution):
         return torch.logsumexp(self.log_weights.unsqueeze(-2) + component, -1)
 
     def cdf(self, v: Tensor) -> Tensor:
-        below = self.below(columns(v).squeeze(-1) + 0.5, *self.scaled()).view(v.shape)
+        below = self.below(columns(v).squeeze(-1) + 0.5, *self.scaled).view(v.shape)
         return torch.where(v < 0, 0, torch.where(v >= self.levels - 1, 1, below))
 
+    @functools.cached_property
     def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return means and inverse scales (B, 1, K) and weights (B, K, 1).
 
@@ -130,7 +132,7 @@ class DiscretizedMixture(Distribution):
         return torch.matmul(torch.sigmoid((edges.unsqueeze(-1) - means) * inverse), weights).squeeze(-1)
 
     def draw(self, u: Tensor) -> Tensor:
-        low, span, scaled = torch.zeros_like(u, dtype=torch.double).unsqueeze(-1), 1, self.scaled()
+        low, span, scaled = torch.zeros_like(u, dtype=torch.double).unsqueeze(-1), 1, self.scaled
         while span < self.levels:
             span *= RADIX
         while span > 1:  # the digits of the level, the highest first

@@ -126,35 +126,38 @@ def decoded(p: Distribution, levels: int, read: Read, rows: NDArray[np.bool_], d
         rows: which examples to decode, (B,).
         device: of the distribution.
     """
-    value = np.zeros(len(rows), np.int64)
+    value, chosen = np.zeros(len(rows), np.int64), slice(None) if rows.all() else rows
     begin, mass, grid = np.zeros(1), np.ones(1), None
     for span, count in digits_of(levels):
         last = torch.arange(span - 1, span * count, span, device=device).expand(len(rows), -1)
         at = (last if grid is None else last + torch.from_numpy(value)[:, None].to(device)).clamp(max=levels - 1)
-        cdf = p.cdf(at).double().cpu().numpy()[rows]
+        cdf = p.cdf(at).double().cpu().numpy()[chosen]
         with np.errstate(all="ignore"):  # a digit of no mass is not coded, but those of all examples are divided by it
-            shares = (cdf - begin) / mass
+            shares = cdf if grid is None else (cdf - begin[:, None]) / mass[:, None]
         grid = grid_of(count) if grid is None else LOW_GRID
         symbol = read(table(shares, count, grid))
-        value[rows] += span * symbol
+        value[chosen] += span * symbol
         if span > 1:
-            edges = np.concatenate([np.broadcast_to(begin, (len(cdf), 1)), cdf], 1)
-            begin, end = np.take_along_axis(edges, symbol[:, None] + [[0, 1]], 1).T[:, :, None]
-            mass = end - begin
-    return value[rows].clip(max=levels - 1)
+            each = np.arange(len(cdf))
+            begin = np.where(symbol > 0, cdf[each, symbol - 1], begin)
+            mass = cdf[each, symbol] - begin
+    return np.minimum(value[chosen], levels - 1)
 
 
 def table(cdf: Array, levels: int, grid: int) -> Array:
     """Return what constriction is told of all levels, given F at each (N, K): (N, K + 2), see `triples`."""
-    edges = np.zeros((len(cdf), levels + 1))
-    edges[:, 1:] = np.floor(cdf.clip(0, 1) * ((1 << grid) - levels) + 0.5)
-    edges[:, -1] = (1 << grid) - levels
-    np.fmax.accumulate(edges, 1, out=edges)  # a NaN counts for nothing
-    unit = 1 << (PRECISION - grid)
-    counts = np.zeros((len(cdf), levels + 2))
-    counts[:, 1:-1] = np.diff(edges) * unit + (unit - 1)
-    counts[:, [1, -2]] -= 1  # that are below the first level and above the last
-    return counts
+    shared, unit = (1 << grid) - levels, 1 << (PRECISION - grid)
+    edges = np.empty((levels + 1, len(cdf)))  # levels first: of two levels and many examples, a row is long
+    np.multiply(cdf.T, shared, out=edges[1:])
+    edges[0], edges[-1] = 0, shared
+    np.floor(edges + 0.5, out=edges)
+    np.fmin(edges, shared, out=edges)
+    np.fmax.accumulate(edges, 0, out=edges)  # a NaN counts for nothing
+    counts = np.zeros((levels + 2, len(cdf)))
+    counts[1:-1] = (edges[1:] - edges[:-1]) * unit + (unit - 1)
+    counts[1] -= 1  # one is below the first level, one above the last
+    counts[-2] -= 1
+    return np.ascontiguousarray(counts.T)
 
 
 def triples(low: Tensor, high: Tensor) -> Tensor:
