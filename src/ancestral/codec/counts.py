@@ -35,9 +35,7 @@ TOTAL = 1 << PRECISION
 FINEST = PRECISION - 1  # g at most: the first level and the last lose one count each, see `triples`
 TABLE = 4096  # levels that are one symbol
 BASE = 32  # of the digits where there are more: 16 bits are 64 x 32 x 32, few points at which to ask for F
-LOW_GRID = (
-    20  # g of a low digit, whose edges are the less sure the less likely those above are; the highest has its own
-)
+LOW_GRID = 20  # g of a low digit, whose edges are the less sure the less likely those above it are
 MARGIN = 2.0**-43  # by which F may differ elsewhere; in float64 it differs by about 2^-50
 # F within the digits above, as a share of their mass: other parameters change it as much as the mass, rounding does not
 LOW_MARGIN, ROUNDING = 2.0**-39, 2.0**-48
