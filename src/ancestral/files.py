@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["numbered", "read_records", "replacing"]
+__all__ = ["current_umask", "numbered", "read_records", "replacing"]
 
 
 @contextlib.contextmanager
@@ -17,9 +18,13 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it did not; what was at the path before is intact.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        part.chmod(0o666 & ~current_umask())
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())
@@ -27,8 +32,16 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def current_umask() -> int:
+    """Return which permissions new files of this process lack."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def numbered(path: Path, n: int) -> list[Path]:

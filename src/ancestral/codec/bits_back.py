@@ -256,4 +256,6 @@ def exponent_of(q: Distribution) -> int:
     """Return the least e for which 2^e is beyond a Gaussian."""
     assert isinstance(q, Gaussian)
     farthest = float((q.mean.abs() + DEVIATIONS * q.log_std.exp()).amax())
+    if math.isnan(farthest):
+        raise ValueError("the model's posterior is no number here (NaN): nothing can be compressed with it")
     return min(max(math.ceil(math.log2(max(farthest, 1.0))), 1), 20)

@@ -32,13 +32,15 @@ Read = Callable[[Array], Array]  # symbols (N,) by their tables (N, levels + 2)
 
 PRECISION = 24  # bits of a probability in constriction's coders
 TOTAL = 1 << PRECISION
-FINEST = PRECISION - 1  # g at most: the first level and the last lose one count each, see `triples`
+FINEST = 22  # g at most
 TABLE = 4096  # levels that are one symbol
 BASE = 32  # of the digits where there are more: 16 bits are 64 x 32 x 32, few points at which to ask for F
-LOW_GRID = 20  # g of a low digit, whose edges are the less sure the less likely those above it are
-MARGIN = 2.0**-43  # by which F may differ elsewhere; in float64 it differs by about 2^-50
+LOW_GRID = 18  # g of a low digit, whose edges are the less sure the less likely those above it are
+# By which F may differ elsewhere. Measured in float64: 2^-50 of small models, 2^-44 of trained deep ones where their
+# logistics are sharpest, just above 2^-41 of an untrained one of 65 536 levels with narrower ones than training finds.
+MARGIN = 2.0**-40
 # F within the digits above, as a share of their mass: other parameters change it as much as the mass, rounding does not
-LOW_MARGIN, ROUNDING = 2.0**-39, 2.0**-48
+LOW_MARGIN, ROUNDING = 2.0**-38, 2.0**-46
 
 
 class Interval(NamedTuple):
@@ -57,7 +59,7 @@ class Interval(NamedTuple):
 
 def grid_of(levels: int) -> int:
     """Return g: the finer the grid the less the rounding costs, and the more edges are not sure."""
-    return min(FINEST, 19 + (levels - 1).bit_length())
+    return min(FINEST, 17 + (levels - 1).bit_length())
 
 
 def rounded(cdf: Tensor, levels: int, grid: int) -> Tensor:
@@ -65,9 +67,7 @@ def rounded(cdf: Tensor, levels: int, grid: int) -> Tensor:
     return cdf.double().clamp(0, 1) * ((1 << grid) - levels) + 0.5
 
 
-def interval(
-    below: Tensor, above: Tensor, v: Tensor, levels: int, grid: int, margin: float | Tensor = MARGIN
-) -> Interval:
+def interval(below: Tensor, above: Tensor, v: Tensor, levels: int, grid: int, margin: float | Tensor) -> Interval:
     """Return the interval of values v (N,), given F(v - 1) and F(v), each off by no more than the margin."""
     low, high = rounded(below, levels, grid), rounded(above, levels, grid)
     first, last = v == 0, v == levels - 1
@@ -105,7 +105,7 @@ def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
     cdf = p.cdf(torch.stack([edge for pair in edges for edge in pair], 1)).double()
     begin, end, *rest = cdf.unbind(1)
     (span, count), *lower = digits
-    found = [interval(begin, end, v // span, count, grid_of(count))]
+    found = [interval(begin, end, v // span, count, grid_of(count), MARGIN)]
     for (span, count), below, above in zip(lower, rest[::2], rest[1::2], strict=True):
         mass = end - begin
         low, high, margin = (below - begin) / mass, (above - begin) / mass, LOW_MARGIN + ROUNDING / mass

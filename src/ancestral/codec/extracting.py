@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,16 +21,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ancestral.codec.inputs import ARRAY, PLAIN, WRONG
+from ancestral.codec.inputs import ARRAY, PLAIN, WRONG, npy
 from ancestral.codec.listing import Entry
 from ancestral.codec.representing import content_of, values_of
-from ancestral.data.restore import Restore, Table
-from ancestral.files import replacing
+from ancestral.data.restore import Layout, Restore, Table
+from ancestral.files import current_umask, replacing
 
 __all__ = ["Extraction", "check_out", "new_folder", "safe"]
 
 SINGLE = (".npz", ".npy", ".csv")  # what is written as one file
-LONGEST = 255  # bytes of a part of a name
+LONGEST, DEEPEST = 255, 100  # bytes of a part of a name, and parts
 
 Array = NDArray[Any]
 
@@ -41,7 +43,7 @@ def safe(name: str) -> PurePosixPath:
         for part in parts
         if part in ("", ".", "..") or WRONG.search(part) or len(part.encode("utf-8", "surrogateescape")) > LONGEST
     ]
-    if bad:
+    if bad or len(parts) > DEEPEST:
         raise ValueError(f"it holds the name {name!r}, which could lead out of the folder: nothing was written")
     return PurePosixPath(*parts)
 
@@ -72,13 +74,6 @@ def new_folder(out: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-
-
-def current_umask() -> int:
-    """Return which permissions new files of this process lack."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class Extraction:
@@ -178,28 +173,36 @@ class Extraction:
         """Return the content of a table or of arrays of that name, as a file of that suffix."""
         mine = [(each, rows) for each, rows in zip(self.sets, self.rows, strict=True) if each["file"] == name]
         if "key" not in mine[0][0]:
-            return self.table(mine[0][1], suffix)
+            return self.table(*mine[0], suffix)
         arrays = dict(self.arrays[name])
         for each, rows in mine:
             arrays |= arrays_of(each, rows)
-        content = io.BytesIO()
         if suffix == ".npz":
-            np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-        elif suffix == ".npy" and len(arrays) == 1:
-            np.save(content, next(iter(arrays.values())), allow_pickle=False)
-        else:
-            raise ValueError(f"arrays cannot be written as {suffix} ({', '.join(arrays)}): .npz would do")
-        return content.getvalue()
+            return npz(arrays)
+        if suffix == ".npy" and len(arrays) == 1:
+            return npy(next(iter(arrays.values())))
+        raise ValueError(f"arrays cannot be written as {suffix} ({', '.join(arrays)}): .npz would do")
 
-    def table(self, rows: list[tuple[Tensor, int | None]], suffix: str) -> bytes:
+    def table(self, about: dict[str, Any], rows: list[tuple[Tensor, int | None]], suffix: str) -> bytes:
         """Return rows of a table as a file."""
         if not isinstance(self.restore, Table):
             raise ValueError("it holds a table, the run is not of tables")
         x = torch.stack([x for x, _ in rows]) if rows else torch.zeros(0, len(self.restore.columns), dtype=torch.long)
+        if suffix == ".csv":
+            return self.restore.csv(x, Layout(**about.get("layout", {})))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"table{suffix}"
             self.restore.save(x, path)
             return path.read_bytes()
+
+
+def npz(arrays: Mapping[str, Array]) -> bytes:
+    """Return arrays of any names as a file: numpy's own way to write them takes some names for its options."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in arrays.items():
+            file.writestr(f"{name}.npy", npy(array))
+    return content.getvalue()
 
 
 def array_of(data: bytes) -> Array:
@@ -240,11 +243,21 @@ def checked(sets: Any) -> list[dict[str, Any]]:
             right &= isinstance(each["key"], str) and is_count(each.get("levels"), 2) and is_count(each.get("own"), 2)
             right &= isinstance(each.get("shape"), list) and all(is_count(side) for side in each.get("shape", []))
             kinds = str(each.get("dtype")), str(each.get("label", "|u1"))
-            right &= all(re.fullmatch(r"[<>|][biu][1248]", kind) for kind in kinds)
+            right &= all(re.fullmatch(r"\|b1|\|[iu]1|[<>][iu][248]", kind) for kind in kinds)
+        elif right:
+            right = is_layout(each.get("layout", asdict(Layout())))
         if not right:
             raise wrong
         safe(str(each["file"]))
     return sets
+
+
+def is_layout(value: Any) -> bool:
+    """Return whether a value is a layout of a table, as JSON."""
+    kinds = {"delimiter": ("\t", ";", ","), "header": (True, False), "end": ("\n", "\r\n"), "closed": (True, False)}
+    if not isinstance(value, dict) or value.keys() != kinds.keys():
+        return False
+    return all(type(value[key]) is type(allowed[0]) and value[key] in allowed for key, allowed in kinds.items())
 
 
 def is_count(value: Any, least: int = 0) -> bool:

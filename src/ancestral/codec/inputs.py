@@ -8,7 +8,7 @@ have no names: the header says which files they make, in order.
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from ancestral.codec.representing import Takes, Unsuited
 from ancestral.data import audio, pictures
 from ancestral.data.arrays import read_named
 from ancestral.data.entries import UnreadableError
-from ancestral.data.table import read_rows
+from ancestral.data.restore import Layout
+from ancestral.data.table import layout_of, read_rows
 
 __all__ = ["ARRAY", "PLAIN", "WRONG", "Examples", "File", "Gathered", "Item", "Kept", "gathered", "items_of"]
 
@@ -187,8 +188,10 @@ def label_of(file: File, classes: tuple[str, ...] | None) -> int | None:
 
 def table_of(path: Path, name: str, takes: Takes) -> Examples:
     """Return the rows of a table."""
-    x = takes.rows(*read_rows(path))
-    return Examples(x, None, {"file": name, "n": len(x)})
+    x, layout = takes.rows(*read_rows(path)), layout_of(path)
+    takes.text(x, layout, path.read_bytes())
+    written = {} if layout == Layout() else {"layout": asdict(layout)}
+    return Examples(x, None, {"file": name, "n": len(x), **written})
 
 
 def arrays_of(path: Path, name: str, takes: Takes, found: Gathered) -> None:

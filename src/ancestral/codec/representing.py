@@ -16,7 +16,7 @@ from torch import Tensor
 from ancestral.data.audio import read_recording
 from ancestral.data.parts import compact
 from ancestral.data.pictures import Picture, read_picture
-from ancestral.data.restore import Audio, Pictures, Restore, Table
+from ancestral.data.restore import Audio, Layout, Pictures, Restore, Table
 from ancestral.model import Model
 from ancestral.models.latent import LatentVariables
 
@@ -163,6 +163,11 @@ class Takes:
         if not np.array_equal(self.restore(x), rows):
             raise Unsuited("values that the table has not that the model was trained on")
         return x
+
+    def text(self, x: Tensor, layout: Layout, text: bytes) -> None:
+        """Raise `Unsuited` unless rows, written in a layout, are that text."""
+        if not isinstance(self.restore, Table) or self.restore.csv(x, layout) != text:
+            raise Unsuited("cells that would come back written otherwise (such as 007, 1.0, quotes or spaces)")
 
 
 def values_of(x: Array, levels: int, full: int) -> Array:

@@ -23,7 +23,7 @@ from .mulaw import from_mu_law, to_mu_law
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Arrays", "Audio", "Pictures", "Restore", "Table", "grid", "rebuild", "record"]
+__all__ = ["Arrays", "Audio", "Layout", "Pictures", "Restore", "Table", "grid", "rebuild", "record"]
 
 Array = NDArray[Any]
 
@@ -105,6 +105,23 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How the rows of a `.csv` are written.
+
+    Args:
+        delimiter: between cells.
+        header: whether the names of the columns come first.
+        end: of a line.
+        closed: whether the last line has an end too.
+    """
+
+    delimiter: str = ","
+    header: bool = True
+    end: str = "\n"
+    closed: bool = True
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of a table, in its own units.
 
@@ -138,14 +155,16 @@ class Table:
 
     def save(self, x: Tensor, path: str | Path) -> None:
         """Write the rows with a header (.csv), or as an array (.npz, .npy)."""
-        _save(path, {".csv": lambda: self._csv(x)} | _arrays(lambda: self(x)))
+        _save(path, {".csv": lambda: self.csv(x)} | _arrays(lambda: self(x)))
 
-    def _csv(self, x: Tensor) -> bytes:
+    def csv(self, x: Tensor, layout: Layout = Layout()) -> bytes:
+        """Return the rows as the content of a `.csv`."""
         text = io.StringIO()
-        out = csv.writer(text, lineterminator="\n")
-        out.writerow(self.columns)
+        out = csv.writer(text, delimiter=layout.delimiter, lineterminator=layout.end)
+        if layout.header:
+            out.writerow(self.columns)
         out.writerows([[_cell(v) for v in row] for row in self(x).tolist()])
-        return text.getvalue().encode()
+        return (text.getvalue() if layout.closed else text.getvalue().removesuffix(layout.end)).encode()
 
 
 @dataclass(frozen=True)

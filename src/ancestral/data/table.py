@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .parts import Found, Part, compact, with_splits
-from .restore import Arrays, Table
+from .restore import Arrays, Layout, Table
 
-__all__ = ["read_rows", "read_table"]
+__all__ = ["layout_of", "read_rows", "read_table"]
 
 MOST_CATEGORIES = 256
 FEW = 20  # distinct values below which a column of a continuous table deserves a warning
@@ -45,21 +46,27 @@ def read_table(path: Path, seed: int = 0) -> Found:
 def read_rows(path: Path) -> tuple[tuple[str, ...], Array]:
     """Return the names of the columns and the numbers, (N, D); raise ValueError where a cell is no finite number."""
     try:
-        delimiter, header = _layout(path)
-        return _numbers(path, delimiter, header)
+        layout = layout_of(path)
+        return _numbers(path, layout.delimiter, layout.header)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}") from error
 
 
-def _layout(path: Path) -> tuple[str, bool]:
-    """Return the delimiter, and whether the first row is a header."""
+def layout_of(path: Path) -> Layout:
+    """Return how a table is written, as its first row and its end show it."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         line = next((line for line in file if line.strip()), "")
     if not line:
         raise ValueError(f"{path} is empty: rows of numbers are needed")
     delimiter = next((d for d in "\t;," if d in line), ",")
     cells = next(csv.reader([line], delimiter=delimiter))
-    return delimiter, any(cell.strip() and _number(cell) is None for cell in cells)
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        closed = file.read(1) == b"\n"
+    header = any(cell.strip() and _number(cell) is None for cell in cells)
+    return Layout(delimiter, header, "\r\n" if line.endswith("\r\n") else "\n", closed)
 
 
 def _numbers(path: Path, delimiter: str, header: bool) -> tuple[tuple[str, ...], Array]:
