@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ancestral.codec import Damaged, Entry, Lost, Reader, Writer, chunks, compress, decompress
+from ancestral.codec.container import STORED
 from ancestral.codec.framing import FIELDS, MARKER, Frames, header, inflated, read_header, shrunk
+from ancestral.codec.listing import Part
+from ancestral.codec.numbers import numbers
 from ancestral.likelihoods import Categorical
 from ancestral.model import Model
 from ancestral.testing import tiny
@@ -324,6 +327,27 @@ def test_forged_streams_of_other_models(name: str) -> None:
         found = list(Reader(io.BytesIO(data[:begin] + chunk + rest), model))
         lost = [each for each in found if isinstance(each, Lost)]  # nothing, where the last bits of a coder are others
         assert lost or all(torch.equal(each[1], known) for each, known in zip(found, x, strict=True))
+
+
+def test_forged_chunks_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, x = random.Random(9), torch.randint(4, (9, 3))
+    with monkeypatch.context() as failing:
+        failing.setattr(chunks, "unpack", lambda *given: given[3] + 9)
+        data = compress(MODEL, x)
+    (salt, (body, _)) = read_header(io.BytesIO(data))["salt"], bodies(data)
+    begin = data.index(MARKER)
+    kind, *_ = FIELDS.unpack_from(data, begin + len(MARKER))
+    assert kind == STORED
+    end = begin + len(MARKER) + FIELDS.size + 4 + len(body) + 4
+    nothing = struct.pack("<I", zlib.crc32(bytes(3))) + numbers([len(shrunk(bytes(3)))]) + shrunk(bytes(3))
+    above = chunks.stored(MODEL, [Part(Entry("", None, (3,)), None, 0, 1)], torch.tensor([[0, 4, 0]]), 9).body
+    wrongs = [nothing + shrunk(b""), nothing + shrunk(b"more"), above]
+    wrongs += [rng.choice([flipped, cut_out])(body, rng) for _ in range(300)]
+    for number, wrong in enumerate(wrongs):
+        chunk = sealed(FIELDS.pack(STORED, 0, 0, len(wrong)), wrong, salt)
+        found = list(Reader(io.BytesIO(data[:begin] + chunk + data[end:]), MODEL))
+        lost = [each for each in found if isinstance(each, Lost)]
+        assert lost or (number > 2 and all(torch.equal(each[1], known) for each, known in zip(found, x, strict=True)))
 
 
 @PROPERTY

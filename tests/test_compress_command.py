@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ancestral import checkpoint, data, testing
-from ancestral.codec import Entry, Writer
+from ancestral.codec import Entry, Writer, chunks
 from ancestral.codec.extracting import array_of, safe
 from ancestral.codec.inputs import npy
 from ancestral.data import Audio
@@ -296,6 +296,24 @@ def test_what_is_lost_is_said_and_the_rest_is_written(call: Call, runs: dict[str
     assert done.json["lost"]
     assert done.json["files"] == len(names(tmp_path / "out")) == 4
     assert all(np.array_equal(pixels(p), pixels(tmp_path / "in" / p.name)) for p in (tmp_path / "out").iterdir())
+
+
+def test_chunks_that_the_model_fails_at_are_said(
+    call: Call, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {name: picture(tmp_path / "in" / f"{name}.png", (8, 8)) for name in "abc"}
+    with monkeypatch.context() as failing:
+        failing.setattr(chunks, "unpack", lambda *given: given[3] + 9)
+        words = ("compress", runs["grey"], tmp_path / "in", "--out", tmp_path / "x.anc", "--examples", 2)
+        done = call(*words)
+        answer = call(*words, "--json").json
+    assert done.status == 0
+    (line,) = [line for line in done.out.splitlines() if "without the model, in" in line]
+    assert line.startswith("2 chunks of 2 stored without the model, in ")
+    assert line.endswith("bytes: 2 x its values are not those that were written")
+    assert answer["parts"]["fallbacks"] == {"its values are not those that were written": 2}
+    assert call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out").status == 0
+    assert all(np.array_equal(pixels(tmp_path / "out" / f"{name}.png"), x) for name, x in kept.items())
 
 
 @pytest.mark.parametrize("after", [0.0, 0.1, 0.5])

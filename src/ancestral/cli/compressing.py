@@ -180,9 +180,9 @@ class Work:
             f"{self.found.size:,} bytes -> {totals.bytes:,} bytes{ratio(self.found.size, totals.bytes)}{compared}"
         ]
         if self.values:
-            alone = 8 * (totals.streams + totals.given) / self.values
+            alone = 8 * (totals.streams + totals.given + totals.levels) / self.values
             lines.append(f"{bits / self.values:.4f} bits/dim, {alone:.4f} without names and overhead")
-        lines += [parts_line(totals)]
+        lines += [parts_line(totals), *without_model(totals)]
         return Answer(result, [*lines, *self.notes()])
 
     def estimated(self, begun: float, examples: int) -> Answer:
@@ -273,9 +273,21 @@ def parts_line(totals: Any) -> str:
         f"names and labels {totals.names:,}",
         f"as they are {totals.plain:,}",
     ]
+    words += [f"levels without the model {totals.levels:,}"] if totals.levels else []
     words += [f"overhead {overhead:,}"]
     initial = f"; {totals.initial_bits:,} of the bits are initial bits" if totals.initial_bits else ""
     return f"bytes: {', '.join(words)}{initial}"
+
+
+def without_model(totals: Any) -> list[str]:
+    """Return what is said of chunks that the model failed at."""
+    from ancestral.report.words import counted
+
+    if not totals.fallbacks:
+        return []
+    failed = counted(sum(totals.fallbacks.values()), "chunk")
+    why = ", ".join(f"{count} x {reason}" for reason, count in totals.fallbacks.items())
+    return [f"{failed} of {totals.chunks} stored without the model, in {totals.levels:,} bytes: {why}"]
 
 
 def added(other: dict[str, int], item: Any, takes: Any) -> dict[str, int]:
