@@ -140,7 +140,7 @@ def test_another_model_is_refused() -> None:
 
 
 def test_other_files_and_versions_are_refused() -> None:
-    model, data = made(), file_of(made(), several(made()))
+    model, data = made(), file_of(made(), several(made()))[:-1]  # without a copy of the header at the end
     for wrong, message in [
         (b"", "no compressed file"),
         (b"PK\3\4" + data, "no compressed file"),

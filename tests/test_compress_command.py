@@ -298,6 +298,19 @@ def test_what_is_lost_is_said_and_the_rest_is_written(call: Call, runs: dict[str
     assert all(np.array_equal(pixels(p), pixels(tmp_path / "in" / p.name)) for p in (tmp_path / "out").iterdir())
 
 
+def test_a_damaged_header_is_said_and_costs_nothing(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
+    x = picture(tmp_path / "p.png", (8, 8))
+    call("compress", runs["grey"], tmp_path / "p.png", "--out", tmp_path / "x.anc")
+    content = bytearray((tmp_path / "x.anc").read_bytes())
+    content[20] ^= 1
+    (tmp_path / "x.anc").write_bytes(content)
+    done = call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out", "--json")
+    assert done.status == 0
+    assert "header of the file is damaged" in done.err
+    assert done.json["repaired"]
+    assert np.array_equal(pixels(tmp_path / "out" / "p.png"), x)
+
+
 def test_chunks_that_the_model_fails_at_are_said(
     call: Call, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -327,26 +327,27 @@ def decompress(
         opened = open_run(run, "cpu")
         begun = time.perf_counter()
         if single:
-            extracted, losses = extracted_to(None, opened, source, file, out)
+            extracted, reader, losses = extracted_to(None, opened, source, file, out)
         else:
             with new_folder(out) as folder:
-                extracted, losses = extracted_to(folder, opened, source, file, out)
+                extracted, reader, losses = extracted_to(folder, opened, source, file, out)
     took, size = time.perf_counter() - begun, file.stat().st_size
     result = {
         "written": str(out),
         "files": extracted.files,
         "seconds": took,
         "bytes_per_second": size / max(took, 1e-9),
+        "repaired": reader.repaired,
+        "lost": [loss._asdict() for loss in losses],
     }
-    result |= {"lost": [loss._asdict() for loss in losses]}
     from ancestral.report.words import counted
 
     lost = ", without what is lost" if losses else ""
     return Answer(result, [f"{counted(extracted.files, 'file')} in {took:.2g} s{lost}: {out}"], ok=not losses)
 
 
-def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Path) -> tuple[Any, list[Any]]:
-    """Write all that a file holds, and return what was written and what is lost."""
+def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Path) -> tuple[Any, Any, list[Any]]:
+    """Write all that a file holds, and return what was written, the reader and what is lost."""
     from ancestral.codec import Entry, Lost, Reader
     from ancestral.codec.extracting import Extraction
 
@@ -368,4 +369,4 @@ def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Pa
         extraction.finish(out)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    return extraction, losses
+    return extraction, reader, losses

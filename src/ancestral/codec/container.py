@@ -4,6 +4,7 @@ A chunk holds up to `examples` tiles of the model's shape; an entry of any other
 docs/format.md.
 """
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ancestral.codec import chunks
 from ancestral.codec.fingerprint import arithmetic, differences, fingerprint
-from ancestral.codec.framing import CHUNK, Chunk, Frames, framed, header, read_header
+from ancestral.codec.framing import CHUNK, END, Chunk, Frames, copied, framed, header, read_header
 from ancestral.codec.listing import LABEL, NAME, Entry, Part, known_of
 from ancestral.codec.payload import coder_of, likely_class
 from ancestral.codec.stream import Damaged
@@ -27,9 +28,11 @@ from ancestral.models.latent import LatentVariables
 
 __all__ = ["Entry", "Lost", "Reader", "Totals", "Writer"]
 
-EXAMPLES, STORED, PLAIN, END = b"evpz"  # kinds of chunks
+EXAMPLES, STORED, PLAIN = b"evp"  # kinds of chunks
 MOST, VALUES = 2**16, 2**27  # tiles of a chunk, and values of all of them, at most
 ENTRIES = 2**32 - 1  # of a file, at most
+
+log = logging.getLogger("ancestral")
 
 
 class Lost(NamedTuple):
@@ -86,8 +89,8 @@ class Writer:
         values = {"model": fingerprint(model), "portable": portable, "examples": examples, "salt": self.salt}
         if not portable:
             values["arithmetic"] = arithmetic(self.model, examples)
-        head = header({**values, "info": {} if info is None else info})
-        self.totals = Totals(header=file.write(head))
+        self.head = header({**values, "info": {} if info is None else info})
+        self.totals = Totals(header=file.write(self.head))
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +227,9 @@ class Writer:
         if not self.closed:
             started = time.perf_counter()
             self.flush(complete=True)
-            self.write(END, b"")
+            copy = copied(self.head, self.totals.bytes)
+            self.write(END, copy)
+            self.totals.header += len(copy)
             self.closed = True
             self.totals.seconds += time.perf_counter() - started
         return self.totals
@@ -254,14 +259,16 @@ class Reader:
     Attributes:
         info: what the writer was told.
         portable: whether it was coded in float64.
+        repaired: whether the header is damaged, and was read from its copy at the end of the file.
 
     Raises:
-        ValueError: it is no compressed file, or of another version or model. Damaged: its header is. While iterating,
-            ValueError: it is not portable, and the arithmetic here differs and gives other values.
+        ValueError: it is no compressed file, or of another version or model. Damaged: its header is, and the copy at
+            the end. While iterating, ValueError: it is not portable, and the arithmetic here differs and gives other
+            values.
     """
 
     def __init__(self, file: BinaryIO, model: Model) -> None:
-        values = read_header(file)
+        values, self.repaired = read_header(file)
         self.portable, self.info = values.get("portable"), values.get("info")
         wanted, salt = values.get("model"), values.get("salt")
         if not (isinstance(self.portable, bool) and isinstance(self.info, dict) and isinstance(wanted, str)):
@@ -278,6 +285,10 @@ class Reader:
             here = arithmetic(self.model, self.examples)
             self.differs = differences(written if isinstance(written, dict) else {}, here)
         self.frames = Frames(file, salt)
+        if self.repaired:
+            log.warning(
+                "the header of the file is damaged, and was read from its copy at the end: nothing is lost by that"
+            )
 
     def __iter__(self) -> Iterator[tuple[Entry, Tensor] | tuple[str, bytes] | Lost]:
         return Reading(self).all()
@@ -323,7 +334,9 @@ class Reading:
         """Return what is known of what is missing at the end."""
         first, why = self.trouble or (self.next, "")
         reason = f"{why}; " if why else ""
-        reason += f"the file is cut off: after {self.next} chunks there is neither another nor an end"
+        reason += (
+            f"the file is cut off, or its end damaged: after {self.next} chunks there is neither another nor an end"
+        )
         return Lost(first, reason, len(self.open[:1]))
 
     def lost_before(self, chunk: Chunk) -> Iterator[Lost]:

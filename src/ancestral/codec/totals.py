@@ -11,7 +11,7 @@ class Totals:
     """What was written: bytes of each part, and how many of what there were.
 
     Attributes:
-        header: bytes.
+        header: bytes, with those of its copy.
         streams: bytes of the coder.
         given: bytes of values that are stored beside it.
         names: bytes of names, labels and shapes.
