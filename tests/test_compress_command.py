@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +20,7 @@ from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMix
 from ancestral.model import Model
 from ancestral.runs import open_run
 from calls import Call
-from datafiles import integers, npz, picture, table
+from datafiles import integers, names, npz, picture, pixels, table
 
 GREY = 256
 
@@ -74,15 +70,6 @@ def back(call: Call, run: Path, out: Path, *inputs: object) -> tuple[dict, Path]
     undone = call("decompress", run, out.with_suffix(".anc"), "--out", out)
     assert undone.status == 0, undone.err
     return done.json, out
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- what comes back --------------------------------------------------------------------------------------------
@@ -327,22 +314,6 @@ def test_chunks_that_the_model_fails_at_are_said(
     assert answer["parts"]["fallbacks"] == {"its values are not those that were written": 2}
     assert call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out").status == 0
     assert all(np.array_equal(pixels(tmp_path / "out" / f"{name}.png"), x) for name, x in kept.items())
-
-
-@pytest.mark.parametrize("after", [0.0, 0.1, 0.5])
-def test_killed_in_the_middle_there_is_nothing(runs: dict[str, Path], tmp_path: Path, after: float) -> None:
-    np.save(tmp_path / "x.npy", integers(256, (3000, 8, 8)))
-    words = ["compress", str(runs["grey"]), str(tmp_path / "x.npy"), "--out", str(tmp_path / "x.anc")]
-    code = f"from ancestral.cli import main; main({words!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    part, begun = tmp_path / ".x.anc.part", time.monotonic()
-    while not part.exists() and process.poll() is None and time.monotonic() < begun + 60:
-        time.sleep(0.02)
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "x.anc").exists()
-    assert part.exists()
 
 
 def test_mistakes_have_one_line(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
