@@ -1,7 +1,9 @@
 """`compress` and `decompress`: real files come back as they were, names stay in their folder, mistakes get one line."""
 
+import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from ancestral import checkpoint, data, testing
+from ancestral.cli.compressing import webp_size
 from ancestral.codec import Entry, Writer, chunks
 from ancestral.codec.extracting import array_of, safe
 from ancestral.codec.inputs import npy
@@ -338,6 +341,48 @@ def test_mistakes_have_one_line(call: Call, runs: dict[str, Path], tmp_path: Pat
     assert "another model" in call("decompress", runs["rgb"], out, "--out", tmp_path / "out").error
     assert "--out FOLDER" in call("decompress", grey, out, "--out", tmp_path / "out.npz").error
     assert not [p for p in tmp_path.iterdir() if p.name.startswith((".", "out"))]
+
+
+def test_both_take_a_device(call: Call, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = picture(tmp_path / "p.png")
+    words = ("compress", runs["grey"], tmp_path / "p.png", "--out", tmp_path / "x.anc")
+    back = ("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out")
+    assert call(*words, "--device", "cpu").status == call(*back, "--device", "cpu").status == 0
+    assert np.array_equal(pixels(tmp_path / "out" / "p.png"), x)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for each in (words, (*back[:-1], tmp_path / "again"), (*words[:3], "--estimate")):
+        assert "no GPU" in call(*each, "--device", "cuda").error
+        assert call(*each, "--device", "auto").status == 0
+
+
+def test_other_formats_are_told_where_they_have_such_pictures(
+    call: Call, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    small = picture(tmp_path / "small.png", (8, 8))
+    done = call("compress", runs["grey"], tmp_path / "small.png", "--estimate", "--json").json
+    best = io.BytesIO()
+    Image.fromarray(small).convert("RGB").save(best, "webp", lossless=True, quality=100, method=6)
+    assert done["other_formats"]["webp"] == best.tell()
+    Image.fromarray(np.zeros((1, 16384), np.uint8)).save(tmp_path / "long.png")
+    done = call("compress", runs["grey"], tmp_path / "long.png", "--estimate")
+    assert "PNG" in done.out
+    assert "not compared with WebP: it has no pictures" in done.out
+    for side, mode in ((16383, "L"), (16384, None), (5, "I;16")):
+        image = Image.new(mode or "L", (side, 1))
+        assert (webp_size(image) is None) == (mode != "L")
+
+
+def test_how_long_it_took_is_said(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
+    picture(tmp_path / "p.png", (30, 30))
+    words = ("compress", runs["grey"], tmp_path / "p.png")
+    packed = call(*words, "--out", tmp_path / "x.anc")
+    unpacked = call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out")
+    for done in (packed, unpacked, call(*words, "--estimate")):
+        assert re.search(r"in [\d.e-]+ s \([\d,]+ bytes/s\)", done.out)
+    again = call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "again", "--json").json
+    assert again["bytes_out"] == (tmp_path / "again" / "p.png").stat().st_size
+    assert again["bytes_in"] == (tmp_path / "x.anc").stat().st_size
+    assert again["bytes_per_second"] == pytest.approx(again["bytes_out"] / again["seconds"])
 
 
 def test_what_a_person_reads(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
