@@ -3,7 +3,7 @@
 import io
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,7 +130,7 @@ class Work:
     kept: dict[str, int] = field(default_factory=dict)
     values: int = 0
     coded: int = 0
-    other: dict[str, int | None] | None = field(default_factory=lambda: {"png": 0, "webp": 0})
+    other: Mapping[str, int | None] | None = field(default_factory=lambda: {"png": 0, "webp": 0})
     pixels: int = 0
     aside: float = 0.0
 
@@ -308,7 +308,7 @@ def without_model(totals: Any) -> list[str]:
     return [f"{failed} of {totals.chunks} stored without the model, in {totals.levels:,} bytes: {why}"]
 
 
-def added(other: dict[str, int | None], item: Any, takes: Any) -> dict[str, int | None]:
+def added(other: Mapping[str, int | None], item: Any, takes: Any) -> dict[str, int | None]:
     """Return bytes of pictures in other formats with those of one more."""
     from ancestral.codec.representing import image_of
     from ancestral.data.restore import Pictures
