@@ -43,3 +43,14 @@ def one_line(error: pytest.ExceptionInfo, *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message, message
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The pixels of a picture."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def names(folder: Path) -> set[str]:
+    """The names of all files in a folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

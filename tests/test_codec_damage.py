@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ancestral.codec import Damaged, Entry, Lost, Reader, Writer, chunks, compress, decompress
-from ancestral.codec.framing import FIELDS, MARKER, Frames, header, inflated, read_header, shrunk
+from ancestral.codec.container import STORED
+from ancestral.codec.framing import END, FIELDS, MARKER, USUAL, Frames, header, inflated, read_header, shrunk
+from ancestral.codec.listing import Part
+from ancestral.codec.numbers import numbers
 from ancestral.likelihoods import Categorical
 from ancestral.model import Model
 from ancestral.testing import tiny
@@ -72,7 +75,10 @@ def check(data: bytes, wanted: list[Found] = FIRST, honest: bool = True) -> list
     """Read a damaged file; return what is lost, or None where it is refused. One that is forged may claim more."""
     left, lost, came = list(wanted), [], 0
     try:
-        for each in Reader(io.BytesIO(data), MODEL):
+        reader = Reader(io.BytesIO(data), MODEL)
+        if reader.repaired and reader.frames.salt == 12:  # what is left of the header is none, the end is OTHER's
+            wanted, left = SECOND, list(SECOND)
+        for each in reader:
             if isinstance(each, Lost):
                 assert "\n" not in each.reason
                 lost.append(each)
@@ -92,7 +98,7 @@ def check(data: bytes, wanted: list[Found] = FIRST, honest: bool = True) -> list
 def bodies(data: bytes) -> list[bytes]:
     """What is in the chunks of a whole file."""
     file = io.BytesIO(data)
-    return [chunk.body for chunk in Frames(file, read_header(file)["salt"])]
+    return [chunk.body for chunk in Frames(file, read_header(file)[0]["salt"])]
 
 
 def chunk_places(data: bytes) -> list[int]:
@@ -135,6 +141,74 @@ def test_entries_that_are_lost_are_counted() -> None:
             came += not isinstance(each, Lost)
         assert lost
         assert came + sum(each.entries for each in lost) == len(FIRST)
+
+
+@pytest.mark.usefixtures("decoded_once")
+def test_a_damaged_header_costs_nothing() -> None:
+    for at in range(HEAD):
+        for bit in (0, 3, 7):
+            assert check(FILE[:at] + bytes([FILE[at] ^ 1 << bit]) + FILE[at + 1 :]) == []
+    rng = random.Random(3)
+    for begin, end in [(0, HEAD), (0, 9), (30, HEAD), (8, 12)]:
+        for new in (bytes(end - begin), b"\xff" * (end - begin), rng.randbytes(end - begin)):
+            assert check(FILE[:begin] + new + FILE[end:]) == []
+    reader = Reader(io.BytesIO(bytes(HEAD) + FILE[HEAD:]), MODEL)
+    assert (reader.repaired, reader.info) == (True, {"a": 1})
+    assert not Reader(io.BytesIO(FILE), MODEL).repaired
+
+
+@pytest.mark.usefixtures("decoded_once")
+def test_a_damaged_copy_of_the_header_costs_nothing() -> None:
+    for at in range(chunk_places(FILE)[-2], len(FILE)):
+        (lost,) = check(FILE[:at] + bytes([FILE[at] ^ 16]) + FILE[at + 1 :])
+        assert lost.entries == 0
+        assert "end damaged" in lost.reason
+
+
+def test_a_damaged_header_and_a_chunk_cost_the_chunk() -> None:
+    for number, at in enumerate(chunk_places(FILE)[:-2]):
+        data = b"no" + FILE[2 : at + 30] + bytes([FILE[at + 30] ^ 1]) + FILE[at + 31 :]
+        lost = check(data)
+        assert lost
+        assert lost[0].chunk == number
+
+
+def test_no_copy_but_its_own_is_taken() -> None:
+    inner = file_of(SECOND, salt=12)
+    data = file_of([("inner.anc", inner), *FIRST], salt=11, level=0)
+    wrong = b"\0" + data[1:]
+    assert check(wrong, [("inner.anc", inner), *FIRST]) == []
+    end = data.index(inner) + len(inner)
+    broken = b"\0" + FILE[1:]
+    for refused in (wrong[:end], wrong[:-1], broken[:-5], broken + b"\0", broken + inner, b"P" + FILE, FILE[1:]):
+        with pytest.raises(ValueError, match="does not begin like one"):
+            Reader(io.BytesIO(refused), MODEL)
+    assert check(inner[:-3] + FILE, SECOND)
+
+
+def test_a_copy_that_claims_anything_is_not_taken() -> None:
+    text = json.dumps(read_header(io.BytesIO(FILE))[0]).encode()
+    at, copies, number = chunk_places(FILE)[-2], [], len(bodies(FILE)) - 1
+    for place, version, words in [(at, 2, text), (at - 1, 1, text), (at, 1, b"[]"), (at, 1, b"["), (2**80, 1, text)]:
+        copies.append(numbers([place]) + shrunk(bytes([version]) + words, known=USUAL))
+    copies += [b"", b"\xff" * 20, numbers([at]) + shrunk(b"", known=USUAL), numbers([at]) + shrunk(bytes(2**22))]
+    for salt in (-1, 2**32, 0.5, None, "11", 12):
+        words = json.dumps({**json.loads(text), "salt": salt}).encode()
+        copies.append(numbers([at]) + shrunk(bytes([1]) + words, known=USUAL))
+    for copy in copies:
+        end = sealed(FIELDS.pack(END, number, 11, len(copy)), copy, 11)
+        assert check(b"\0" + FILE[1:at] + end) is None
+        assert check(FILE[:at] + end) is not None
+    whole = numbers([at]) + shrunk(bytes([1]) + text, known=USUAL)
+    assert check(b"\0" + FILE[1:at] + sealed(FIELDS.pack(END, number, 11, len(whole)), whole, 11)) == []
+
+
+def test_the_copy_of_the_header_is_small() -> None:
+    file = io.BytesIO()
+    with Writer(file, MODEL, info={"sets": []}, salt=4123456789) as writer:
+        writer.add(*FIRST[0])
+    assert len(bodies(file.getvalue())[-1]) < 80
+    assert writer.totals.bytes == len(file.getvalue())
 
 
 def test_truncation_is_noticed_everywhere() -> None:
@@ -199,7 +273,7 @@ def test_deflated_bombs_are_refused() -> None:
 
 def test_headers_that_claim_anything_are_refused() -> None:
     file = io.BytesIO(FILE)
-    values = read_header(file)
+    values, _ = read_header(file)
     for changes in [
         {"examples": 2**40},
         {"examples": -1},
@@ -226,6 +300,12 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 2, 20])):
         found[rng.randrange(len(found))] ^= 1 << rng.randrange(8)
     return bytes(found)
+
+
+def beheaded(data: bytes, rng: random.Random) -> bytes:
+    """A header of which some is something else."""
+    a, b = sorted(rng.randrange(HEAD + 1) for _ in range(2))
+    return data[:a] + rng.choice([bytes(b - a), rng.randbytes(b - a)]) + data[b:]
 
 
 def cut_out(data: bytes, rng: random.Random) -> bytes:
@@ -263,7 +343,7 @@ def absurd(data: bytes, rng: random.Random) -> bytes:
 
 def versioned(data: bytes, rng: random.Random) -> bytes:
     file = io.BytesIO(data)
-    values = read_header(file)
+    values, _ = read_header(file)
     head = bytearray(header({**values, rng.choice([*values]): rng.choice([None, -1, 2**70, "", [], {}, "é", 0.5])}))
     if rng.random() < 0.5:
         head[7] = rng.randrange(256)
@@ -290,13 +370,23 @@ def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("decoded_once")
 def test_five_thousand_damaged_files() -> None:
     rng, refused, hurt = random.Random(5), 0, 0
-    damages: list[Callable[[bytes, random.Random], bytes]] = [flipped, cut_out, spliced, forged, absurd, versioned]
+    damages: list[Callable[[bytes, random.Random], bytes]] = [
+        flipped,
+        beheaded,
+        cut_out,
+        spliced,
+        forged,
+        absurd,
+        versioned,
+    ]
+
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for turn in range(FUZZED):
         data = damages[turn % len(damages)](FILE, rng)
-        if rng.random() < 0.2:
-            data = flipped(data, rng) if data else data
+        more = rng.random() < 0.2 and len(data) > 0
+        data = flipped(data, rng) if more else data
         lost = check(data, honest=damages[turn % len(damages)] is not forged)
+        assert more or damages[turn % len(damages)] is not beheaded or lost == []
         refused += lost is None
         hurt += bool(lost)
     assert check(ALIEN) is None
@@ -324,6 +414,27 @@ def test_forged_streams_of_other_models(name: str) -> None:
         found = list(Reader(io.BytesIO(data[:begin] + chunk + rest), model))
         lost = [each for each in found if isinstance(each, Lost)]  # nothing, where the last bits of a coder are others
         assert lost or all(torch.equal(each[1], known) for each, known in zip(found, x, strict=True))
+
+
+def test_forged_chunks_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, x = random.Random(9), torch.randint(4, (9, 3))
+    with monkeypatch.context() as failing:
+        failing.setattr(chunks, "unpack", lambda *given: given[3] + 9)
+        data = compress(MODEL, x)
+    salt, (body, _) = read_header(io.BytesIO(data))[0]["salt"], bodies(data)
+    begin = data.index(MARKER)
+    kind, *_ = FIELDS.unpack_from(data, begin + len(MARKER))
+    assert kind == STORED
+    end = begin + len(MARKER) + FIELDS.size + 4 + len(body) + 4
+    nothing = struct.pack("<I", zlib.crc32(bytes(3))) + numbers([len(shrunk(bytes(3)))]) + shrunk(bytes(3))
+    above = chunks.stored(MODEL, [Part(Entry("", None, (3,)), None, 0, 1)], torch.tensor([[0, 4, 0]]), 9).body
+    wrongs = [nothing + shrunk(b""), nothing + shrunk(b"more"), above]
+    wrongs += [rng.choice([flipped, cut_out])(body, rng) for _ in range(300)]
+    for number, wrong in enumerate(wrongs):
+        chunk = sealed(FIELDS.pack(STORED, 0, 0, len(wrong)), wrong, salt)
+        found = list(Reader(io.BytesIO(data[:begin] + chunk + data[end:]), MODEL))
+        lost = [each for each in found if isinstance(each, Lost)]
+        assert lost or (number > 2 and all(torch.equal(each[1], known) for each, known in zip(found, x, strict=True)))
 
 
 @PROPERTY

@@ -1,11 +1,9 @@
 """`compress` and `decompress`: real files come back as they were, names stay in their folder, mistakes get one line."""
 
+import io
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,8 @@ import torch
 from PIL import Image
 
 from ancestral import checkpoint, data, testing
-from ancestral.codec import Entry, Writer
+from ancestral.cli.compressing import webp_size
+from ancestral.codec import Entry, Writer, chunks
 from ancestral.codec.extracting import array_of, safe
 from ancestral.codec.inputs import npy
 from ancestral.data import Audio
@@ -24,7 +23,7 @@ from ancestral.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMix
 from ancestral.model import Model
 from ancestral.runs import open_run
 from calls import Call
-from datafiles import integers, npz, picture, table
+from datafiles import integers, names, npz, picture, pixels, table
 
 GREY = 256
 
@@ -74,15 +73,6 @@ def back(call: Call, run: Path, out: Path, *inputs: object) -> tuple[dict, Path]
     undone = call("decompress", run, out.with_suffix(".anc"), "--out", out)
     assert undone.status == 0, undone.err
     return done.json, out
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- what comes back --------------------------------------------------------------------------------------------
@@ -298,20 +288,35 @@ def test_what_is_lost_is_said_and_the_rest_is_written(call: Call, runs: dict[str
     assert all(np.array_equal(pixels(p), pixels(tmp_path / "in" / p.name)) for p in (tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("after", [0.0, 0.1, 0.5])
-def test_killed_in_the_middle_there_is_nothing(runs: dict[str, Path], tmp_path: Path, after: float) -> None:
-    np.save(tmp_path / "x.npy", integers(256, (3000, 8, 8)))
-    words = ["compress", str(runs["grey"]), str(tmp_path / "x.npy"), "--out", str(tmp_path / "x.anc")]
-    code = f"from ancestral.cli import main; main({words!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    part, begun = tmp_path / ".x.anc.part", time.monotonic()
-    while not part.exists() and process.poll() is None and time.monotonic() < begun + 60:
-        time.sleep(0.02)
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "x.anc").exists()
-    assert part.exists()
+def test_a_damaged_header_is_said_and_costs_nothing(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
+    x = picture(tmp_path / "p.png", (8, 8))
+    call("compress", runs["grey"], tmp_path / "p.png", "--out", tmp_path / "x.anc")
+    content = bytearray((tmp_path / "x.anc").read_bytes())
+    content[20] ^= 1
+    (tmp_path / "x.anc").write_bytes(content)
+    done = call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out", "--json")
+    assert done.status == 0
+    assert "header of the file is damaged" in done.err
+    assert done.json["repaired"]
+    assert np.array_equal(pixels(tmp_path / "out" / "p.png"), x)
+
+
+def test_chunks_that_the_model_fails_at_are_said(
+    call: Call, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {name: picture(tmp_path / "in" / f"{name}.png", (8, 8)) for name in "abc"}
+    with monkeypatch.context() as failing:
+        failing.setattr(chunks, "unpack", lambda *given: given[3] + 9)
+        words = ("compress", runs["grey"], tmp_path / "in", "--out", tmp_path / "x.anc", "--examples", 2)
+        done = call(*words)
+        answer = call(*words, "--json").json
+    assert done.status == 0
+    (line,) = [line for line in done.out.splitlines() if "without the model, in" in line]
+    assert line.startswith("2 chunks of 2 stored without the model, in ")
+    assert line.endswith("bytes: 2 x its values are not those that were written")
+    assert answer["parts"]["fallbacks"] == {"its values are not those that were written": 2}
+    assert call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out").status == 0
+    assert all(np.array_equal(pixels(tmp_path / "out" / f"{name}.png"), x) for name, x in kept.items())
 
 
 def test_mistakes_have_one_line(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -336,6 +341,48 @@ def test_mistakes_have_one_line(call: Call, runs: dict[str, Path], tmp_path: Pat
     assert "another model" in call("decompress", runs["rgb"], out, "--out", tmp_path / "out").error
     assert "--out FOLDER" in call("decompress", grey, out, "--out", tmp_path / "out.npz").error
     assert not [p for p in tmp_path.iterdir() if p.name.startswith((".", "out"))]
+
+
+def test_both_take_a_device(call: Call, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = picture(tmp_path / "p.png")
+    words = ("compress", runs["grey"], tmp_path / "p.png", "--out", tmp_path / "x.anc")
+    back = ("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out")
+    assert call(*words, "--device", "cpu").status == call(*back, "--device", "cpu").status == 0
+    assert np.array_equal(pixels(tmp_path / "out" / "p.png"), x)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for each in (words, (*back[:-1], tmp_path / "again"), (*words[:3], "--estimate")):
+        assert "no GPU" in call(*each, "--device", "cuda").error
+        assert call(*each, "--device", "auto").status == 0
+
+
+def test_other_formats_are_told_where_they_have_such_pictures(
+    call: Call, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    small = picture(tmp_path / "small.png", (8, 8))
+    done = call("compress", runs["grey"], tmp_path / "small.png", "--estimate", "--json").json
+    best = io.BytesIO()
+    Image.fromarray(small).convert("RGB").save(best, "webp", lossless=True, quality=100, method=6)
+    assert done["other_formats"]["webp"] == best.tell()
+    Image.fromarray(np.zeros((1, 16384), np.uint8)).save(tmp_path / "long.png")
+    done = call("compress", runs["grey"], tmp_path / "long.png", "--estimate")
+    assert "PNG" in done.out
+    assert "not compared with WebP: it has no pictures" in done.out
+    for side, mode in ((16383, "L"), (16384, None), (5, "I;16")):
+        image = Image.new(mode or "L", (side, 1))
+        assert (webp_size(image) is None) == (mode != "L")
+
+
+def test_how_long_it_took_is_said(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
+    picture(tmp_path / "p.png", (30, 30))
+    words = ("compress", runs["grey"], tmp_path / "p.png")
+    packed = call(*words, "--out", tmp_path / "x.anc")
+    unpacked = call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out")
+    for done in (packed, unpacked, call(*words, "--estimate")):
+        assert re.search(r"in [\d.e-]+ s \([\d,]+ bytes/s\)", done.out)
+    again = call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "again", "--json").json
+    assert again["bytes_out"] == (tmp_path / "again" / "p.png").stat().st_size
+    assert again["bytes_in"] == (tmp_path / "x.anc").stat().st_size
+    assert again["bytes_per_second"] == pytest.approx(again["bytes_out"] / again["seconds"])
 
 
 def test_what_a_person_reads(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import io
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from ancestral.cli.console import Answer, command_of, note, progress
-from ancestral.cli.options import RunFolder, at_least_one
+from ancestral.cli.options import Device, RunFolder, at_least_one
 
 __all__ = ["add_to"]
 
 SPLIT = typer.Option("--split", metavar="PART", help="Of one SOURCE as the model sees it: train, valid or test.")
 MOST_PIXELS = 2**24  # of pictures that are compared with PNG and WebP
+SMALL, WEBP_SIDE = 2**10, 16383  # pixels of a picture that WebP may take its time for, and of a side at most
 METADATA = "the metadata of files (dates, EXIF, tags) is not kept"
 
 
@@ -38,6 +39,7 @@ def compress(
         bool, typer.Option("--native", help="In the arithmetic of this very machine, not in float64: it alone decodes.")
     ] = False,
     examples: Annotated[int, at_least_one("In a chunk, which is what one damaged byte costs.")] = 64,
+    device: Device = "auto",
 ) -> Answer:
     """Compress pictures, recordings, arrays or tables without loss, by the probabilities of a trained model.
 
@@ -50,7 +52,7 @@ def compress(
         raise typer.BadParameter("--out FILE.anc is missing (or --estimate)")
     if out is not None and out.suffix.lower() != ".anc":
         raise ValueError(f"--out {out}: what is compressed is written as .anc")
-    opened = open_run(run, "cpu")
+    opened = open_run(run, device)
     takes = taken_by(opened)
     found = of_source(opened, inputs, split) or gathered(list(map(Path, inputs)), takes, out or Path())
     how = {"portable": not native, "verify": verify, "examples": examples}
@@ -116,7 +118,9 @@ class Work:
         estimate: whether bits are only computed.
         kept: reasons why files are stored as they are, and how many.
         values: of the examples that are coded.
-        other: bytes of the same pictures in other formats, until there are too many pixels.
+        other: bytes of the same pictures in other formats, until there are too many pixels; None of a format that
+            cannot hold one of them.
+        aside: seconds that this comparison took.
     """
 
     run: Any
@@ -126,8 +130,9 @@ class Work:
     kept: dict[str, int] = field(default_factory=dict)
     values: int = 0
     coded: int = 0
-    other: dict[str, int] | None = field(default_factory=lambda: {"png": 0, "webp": 0})
+    other: Mapping[str, int | None] | None = field(default_factory=lambda: {"png": 0, "webp": 0})
     pixels: int = 0
+    aside: float = 0.0
 
     def items(self, told: Callable[[float], None]) -> Iterator[Any]:
         """Yield all that is compressed, and tell the share that is done."""
@@ -154,7 +159,9 @@ class Work:
             self.other = None
         if self.other is not None:
             self.pixels += item.x[0].numel()
+            begun = time.perf_counter()
             self.other = None if self.pixels > MOST_PIXELS else added(self.other, item, self.takes)
+            self.aside += time.perf_counter() - begun
         return item
 
     def written(self, out: Path, how: dict[str, Any], begun: float) -> Answer:
@@ -172,17 +179,17 @@ class Work:
                     else:
                         writer.add(Entry(item.name, item.label, tuple(item.x.shape)), item.x)
             totals = writer.totals
-        took, bits = time.perf_counter() - begun, 8 * (totals.bytes - totals.plain)
+        took, bits = time.perf_counter() - begun - self.aside, 8 * (totals.bytes - totals.plain)
         result = self.common(totals.bytes, took, bits) | {"written": str(out), "parts": totals.to_json()}
         compared = self.compared(totals.bytes - totals.plain)
-        lines = [f"{self.what()} in {took:.2g} s ({self.found.size / max(took, 1e-9):,.0f} bytes/s): {out}"]
+        lines = [f"{self.what()} in {pace(self.found.size, took)}: {out}"]
         lines += [
             f"{self.found.size:,} bytes -> {totals.bytes:,} bytes{ratio(self.found.size, totals.bytes)}{compared}"
         ]
         if self.values:
-            alone = 8 * (totals.streams + totals.given) / self.values
+            alone = 8 * (totals.streams + totals.given + totals.levels) / self.values
             lines.append(f"{bits / self.values:.4f} bits/dim, {alone:.4f} without names and overhead")
-        lines += [parts_line(totals)]
+        lines += [parts_line(totals), *without_model(totals)]
         return Answer(result, [*lines, *self.notes()])
 
     def estimated(self, begun: float, examples: int) -> Answer:
@@ -205,9 +212,9 @@ class Work:
                         yield item
 
             bits = bits_of(self.run.model, coded(), examples)
-        took, size = time.perf_counter() - begun, round(bits / 8) + plain
+        took, size = time.perf_counter() - begun - self.aside, round(bits / 8) + plain
         exact = "" if self.run.model.exact else " at most (a bound)"
-        lines = [f"{self.what()}, estimated in {took:.2g} s"]
+        lines = [f"{self.what()}, estimated in {pace(self.found.size, took)}"]
         lines += [f"{self.found.size:,} bytes -> about {size:,} bytes{exact}{ratio(self.found.size, size)}"]
         lines[-1] += self.compared(round(bits / 8)) + "; names and checksums are added to that"
         lines += [f"{bits / self.values:.4f} bits/dim"] if self.values else []
@@ -245,7 +252,9 @@ class Work:
             return ""
         names = {"png": "PNG", "webp": "lossless WebP"}
         return "; of the same pixels " + ", ".join(
-            f"{names[kind]} {other:,} bytes ({other / max(size, 1):.2f} x)" for kind, other in self.other.items()
+            f"{names[kind]} {other:,} bytes ({other / max(size, 1):.2f} x)"
+            for kind, other in self.other.items()
+            if other is not None
         )
 
     def notes(self) -> list[str]:
@@ -255,7 +264,16 @@ class Work:
             lines.append(f"left out: {self.found.left_out} hidden files and links")
         if self.pixels > MOST_PIXELS:
             lines.append(f"not compared with PNG and WebP: more than {MOST_PIXELS:,} pixels")
+        if self.other and self.other["webp"] is None:
+            lines.append(
+                f"not compared with WebP: it has no pictures of 16 bits, nor of more than {WEBP_SIDE:,} pixels a side"
+            )
         return [*lines, *([METADATA] if self.found.files else [])]
+
+
+def pace(size: int, took: float) -> str:
+    """Return in words how long bytes took."""
+    return f"{took:.2g} s ({size / max(took, 1e-9):,.0f} bytes/s)"
 
 
 def ratio(before: int, after: int) -> str:
@@ -273,22 +291,45 @@ def parts_line(totals: Any) -> str:
         f"names and labels {totals.names:,}",
         f"as they are {totals.plain:,}",
     ]
+    words += [f"levels without the model {totals.levels:,}"] if totals.levels else []
     words += [f"overhead {overhead:,}"]
     initial = f"; {totals.initial_bits:,} of the bits are initial bits" if totals.initial_bits else ""
     return f"bytes: {', '.join(words)}{initial}"
 
 
-def added(other: dict[str, int], item: Any, takes: Any) -> dict[str, int]:
+def without_model(totals: Any) -> list[str]:
+    """Return what is said of chunks that the model failed at."""
+    from ancestral.report.words import counted
+
+    if not totals.fallbacks:
+        return []
+    failed = counted(sum(totals.fallbacks.values()), "chunk")
+    why = ", ".join(f"{count} x {reason}" for reason, count in totals.fallbacks.items())
+    return [f"{failed} of {totals.chunks} stored without the model, in {totals.levels:,} bytes: {why}"]
+
+
+def added(other: Mapping[str, int | None], item: Any, takes: Any) -> dict[str, int | None]:
     """Return bytes of pictures in other formats with those of one more."""
     from ancestral.codec.representing import image_of
     from ancestral.data.restore import Pictures
 
     kind = item.name.partition("/")[0]
     image = image_of(kind, item.x, takes.levels) if kind else Pictures(takes.levels)(item.x[None])[0]
-    return {
-        "png": other["png"] + size_as(image, "png", optimize=True),
-        "webp": other["webp"] + size_as(image.convert("RGB"), "webp", lossless=True),
-    }
+    more = {"png": size_as(image, "png", optimize=True), "webp": webp_size(image)}
+    return {name: plus(size, more[name]) for name, size in other.items()}
+
+
+def plus(size: int | None, more: int | None) -> int | None:
+    """Return a sum; None where one of both is."""
+    return None if size is None or more is None else size + more
+
+
+def webp_size(image: Any) -> int | None:
+    """Return how many bytes a picture has as lossless WebP; None where that cannot hold it."""
+    if image.mode.startswith("I") or max(image.size) > WEBP_SIDE:
+        return None
+    method = 6 if image.width * image.height <= SMALL else 5  # the last one takes 25 times as long for 1 % less
+    return size_as(image.convert("RGB"), "webp", lossless=True, quality=100, method=method)
 
 
 def size_as(image: Any, kind: str, **how: Any) -> int:
@@ -302,6 +343,7 @@ def decompress(
     run: RunFolder,
     file: Annotated[Path, typer.Argument(metavar="FILE.anc", help="What `ancestral compress` wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder; of one table or array .csv, .npz, .npy.")],
+    device: Device = "auto",
 ) -> Answer:
     """Bring back what was compressed: pictures as PNG, recordings as WAV, arrays, tables, other files as they were.
 
@@ -312,29 +354,33 @@ def decompress(
 
     single = check_out(out)
     with open(file, "rb") as source:
-        opened = open_run(run, "cpu")
+        opened = open_run(run, device)
         begun = time.perf_counter()
         if single:
-            extracted, losses = extracted_to(None, opened, source, file, out)
+            extracted, reader, losses = extracted_to(None, opened, source, file, out)
         else:
             with new_folder(out) as folder:
-                extracted, losses = extracted_to(folder, opened, source, file, out)
-    took, size = time.perf_counter() - begun, file.stat().st_size
+                extracted, reader, losses = extracted_to(folder, opened, source, file, out)
+    took = time.perf_counter() - begun
     result = {
         "written": str(out),
         "files": extracted.files,
+        "bytes_in": file.stat().st_size,
+        "bytes_out": extracted.size,
         "seconds": took,
-        "bytes_per_second": size / max(took, 1e-9),
+        "bytes_per_second": extracted.size / max(took, 1e-9),
+        "repaired": reader.repaired,
+        "lost": [loss._asdict() for loss in losses],
     }
-    result |= {"lost": [loss._asdict() for loss in losses]}
     from ancestral.report.words import counted
 
     lost = ", without what is lost" if losses else ""
-    return Answer(result, [f"{counted(extracted.files, 'file')} in {took:.2g} s{lost}: {out}"], ok=not losses)
+    line = f"{counted(extracted.files, 'file')} in {pace(extracted.size, took)}{lost}: {out}"
+    return Answer(result, [line], ok=not losses)
 
 
-def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Path) -> tuple[Any, list[Any]]:
-    """Write all that a file holds, and return what was written and what is lost."""
+def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Path) -> tuple[Any, Any, list[Any]]:
+    """Write all that a file holds, and return what was written, the reader and what is lost."""
     from ancestral.codec import Entry, Lost, Reader
     from ancestral.codec.extracting import Extraction
 
@@ -356,4 +402,4 @@ def extracted_to(folder: Path | None, run: Any, source: Any, file: Path, out: Pa
         extraction.finish(out)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    return extraction, losses
+    return extraction, reader, losses

@@ -3,11 +3,13 @@
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ancestral.codec.coding import levels_of
 from ancestral.codec.framing import CHUNK, inflated, shrunk
 from ancestral.codec.listing import NAME, Part, known_of, labels_of, listed, parts_of
 from ancestral.codec.numbers import Taken, numbers
@@ -16,7 +18,7 @@ from ancestral.codec.stream import Damaged
 from ancestral.conditioning import OneHot
 from ancestral.model import Model
 
-__all__ = ["Coded", "WrongValues", "code", "decode", "plain", "plain_from"]
+__all__ = ["Coded", "WrongValues", "code", "decode", "plain", "plain_from", "stored", "stored_from"]
 
 CHECK = struct.Struct("<I")
 
@@ -34,13 +36,15 @@ class Coded(NamedTuple):
         given: bytes of values beside the stream.
         stream: bytes of the coder.
         initial_bits: that the stream holds for initial bits which were taken.
+        levels: bytes of levels that are stored without the model.
     """
 
     body: bytes
     listing: int
-    given: int
-    stream: int
-    initial_bits: int
+    given: int = 0
+    stream: int = 0
+    initial_bits: int = 0
+    levels: int = 0
 
 
 def code(model: Model, parts: Sequence[Part], x: Tensor, level: int) -> Coded:
@@ -72,22 +76,62 @@ def decode(model: Model, body: bytes, examples: int) -> tuple[list[Part], Tensor
         Damaged: nothing was coded to this. WrongValues: the values are not those whose checksum it has.
     """
     taken = Taken(body)
-    (check,) = CHECK.unpack(taken.raw(CHECK.size))
-    listing = inflated(taken.raw(taken.number(CHUNK)), 64 + examples * (NAME + 64))
-    parts = parts_of(listing, model.shape, examples)
+    check, listing, parts = described(model, taken, examples)
     given = taken.raw(taken.number(CHUNK))
-    labels = labels_of(parts)
-    if isinstance(model.conditioner, OneHot) and bool((labels >= model.conditioner.classes).any()):
-        raise Damaged(f"it holds classes beyond {model.conditioner.classes - 1}")
-    known = known_of(parts, model.shape) if parts else torch.zeros(0, *model.shape, dtype=torch.bool)
-    x = torch.zeros(known.shape, dtype=torch.long)
+    x, known = blank(parts, model.shape)
     try:
-        x = unpack(model, given, taken.rest(), x, labels, known)
+        x = unpack(model, given, taken.rest(), x, labels_of(parts), known)
     except Damaged as error:
         raise WrongValues(str(error)) from error
     if check != check_of(listing, x):
         raise WrongValues("its values are not those that were written")
     return parts, x
+
+
+def stored(model: Model, parts: Sequence[Part], x: Tensor, level: int) -> Coded:
+    """Return tiles as bytes without what the model says of them; see `code`."""
+    listing = listed(parts)
+    small = shrunk(listing, level)
+    values = x[~known_of(parts, model.shape)].numpy().astype(kind_of(model))
+    levels = shrunk(values.tobytes(), level)
+    body = CHECK.pack(check_of(listing, x)) + numbers([len(small)]) + small + levels
+    return Coded(body, len(small), levels=len(levels))
+
+
+def stored_from(model: Model, body: bytes, examples: int) -> tuple[list[Part], Tensor]:
+    """Return what was stored; see `decode`."""
+    taken, kind = Taken(body), kind_of(model)
+    check, listing, parts = described(model, taken, examples)
+    x, known = blank(parts, model.shape)
+    size = int((~known).sum())
+    data = inflated(taken.rest(), size * kind.itemsize)
+    if len(data) < size * kind.itemsize:
+        raise Damaged("it holds fewer values than it says")
+    x[~known] = torch.from_numpy(np.frombuffer(data, kind).astype(np.int64))
+    if check != check_of(listing, x) or bool((x >= levels_of(model)).any()):
+        raise Damaged("its values are not those that were written")
+    return parts, x
+
+
+def kind_of(model: Model) -> np.dtype[Any]:
+    """Return the smallest unsigned integers that hold all levels, little-endian."""
+    return np.min_scalar_type(levels_of(model) - 1).newbyteorder("<")
+
+
+def described(model: Model, taken: Taken, examples: int) -> tuple[int, bytes, list[Part]]:
+    """Return how a chunk of examples begins: the checksum of its values, its listing, and what that says."""
+    (check,) = CHECK.unpack(taken.raw(CHECK.size))
+    listing = inflated(taken.raw(taken.number(CHUNK)), 64 + examples * (NAME + 64))
+    parts = parts_of(listing, model.shape, examples)
+    if isinstance(model.conditioner, OneHot) and bool((labels_of(parts) >= model.conditioner.classes).any()):
+        raise Damaged(f"it holds classes beyond {model.conditioner.classes - 1}")
+    return check, listing, parts
+
+
+def blank(parts: Sequence[Part], size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return tiles of zeros (N, *size) int64, and which of their values are padding."""
+    known = known_of(parts, size) if parts else torch.zeros(0, *size, dtype=torch.bool)
+    return torch.zeros(known.shape, dtype=torch.long), known
 
 
 def check_of(listing: bytes, x: Tensor) -> int:

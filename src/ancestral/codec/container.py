@@ -4,10 +4,10 @@ A chunk holds up to `examples` tiles of the model's shape; an entry of any other
 docs/format.md.
 """
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ancestral.codec import chunks
 from ancestral.codec.fingerprint import arithmetic, differences, fingerprint
-from ancestral.codec.framing import CHUNK, Chunk, Frames, framed, header, read_header
+from ancestral.codec.framing import CHUNK, END, Chunk, Frames, copied, framed, header, read_header
 from ancestral.codec.listing import LABEL, NAME, Entry, Part, known_of
 from ancestral.codec.payload import coder_of, likely_class
 from ancestral.codec.stream import Damaged
 from ancestral.codec.tiles import cut, joined, tiles_of
+from ancestral.codec.totals import Totals
 from ancestral.conditioning import OneHot
 from ancestral.likelihoods import check_count
 from ancestral.model import Model
@@ -27,9 +28,11 @@ from ancestral.models.latent import LatentVariables
 
 __all__ = ["Entry", "Lost", "Reader", "Totals", "Writer"]
 
-EXAMPLES, PLAIN, END = b"epz"  # kinds of chunks
+EXAMPLES, STORED, PLAIN = b"evp"  # kinds of chunks
 MOST, VALUES = 2**16, 2**27  # tiles of a chunk, and values of all of them, at most
 ENTRIES = 2**32 - 1  # of a file, at most
+
+log = logging.getLogger("ancestral")
 
 
 class Lost(NamedTuple):
@@ -46,48 +49,6 @@ class Lost(NamedTuple):
     entries: int
 
 
-@dataclass
-class Totals:
-    """What was written: bytes of each part, and how many of what there were.
-
-    Attributes:
-        header: bytes.
-        streams: bytes of the coder.
-        given: bytes of values that are stored beside it.
-        names: bytes of names, labels and shapes.
-        plain: bytes of files that are stored as they are.
-        framing: bytes of markers, lengths and checksums.
-        entries: how many.
-        files: stored as they are.
-        chunks: of both.
-        values: of the entries, without padding.
-        initial_bits: that the streams hold for the initial bits of bits back.
-        seconds: that coding took, and decoding again.
-    """
-
-    header: int = 0
-    streams: int = 0
-    given: int = 0
-    names: int = 0
-    plain: int = 0
-    framing: int = 0
-    entries: int = 0
-    files: int = 0
-    chunks: int = 0
-    values: int = 0
-    initial_bits: int = 0
-    seconds: float = 0.0
-
-    @property
-    def bytes(self) -> int:
-        """Of all parts."""
-        return self.header + self.streams + self.given + self.names + self.plain + self.framing
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
-        return {**asdict(self), "bytes": self.bytes}
-
-
 class Writer:
     """Writes examples to a file, a chunk at a time; a context manager, which closes it unless something is raised.
 
@@ -98,7 +59,7 @@ class Writer:
         portable: codes in float64, so that the file can be decoded on any machine; else in the model's own
             arithmetic, which a decoder must have too.
         examples: tiles of a chunk: more of them cost fewer bytes, and more memory, and more is lost with one.
-        verify: decodes every chunk before it is written.
+        verify: decodes every chunk before it is written; one that does not come back is stored without the model.
         level: of zlib, for names and files that are stored as they are.
         salt: of the checksums; drawn where none is given.
 
@@ -128,8 +89,8 @@ class Writer:
         values = {"model": fingerprint(model), "portable": portable, "examples": examples, "salt": self.salt}
         if not portable:
             values["arithmetic"] = arithmetic(self.model, examples)
-        head = header({**values, "info": {} if info is None else info})
-        self.totals = Totals(header=file.write(head))
+        self.head = header({**values, "info": {} if info is None else info})
+        self.totals = Totals(header=file.write(self.head))
 
     def __enter__(self) -> Self:
         return self
@@ -146,8 +107,7 @@ class Writer:
             levels: of its shape.
 
         Raises:
-            ValueError: the model cannot represent it: nothing was added. Or a chunk did not decode again: it is not
-                written, and the file takes nothing more.
+            ValueError: the model cannot represent it: nothing was added.
         """
         started = time.perf_counter()
         x = cut(self.checked(entry, levels), self.model.shape)
@@ -219,31 +179,42 @@ class Writer:
             return
         parts, x = self.parts, torch.cat(self.tiles)
         self.parts, self.tiles, self.closed = [], [], True  # until it is written
-        coded = chunks.code(self.model, parts, x, self.level)
-        if len(coded.body) > CHUNK:
-            raise ValueError(f"a chunk must have at most {CHUNK} bytes, this one of {len(x)} examples has more")
-        if self.verify:
-            self.check_decoded(coded.body, parts, x)
-        self.write(EXAMPLES, coded.body)
+        try:
+            kind, coded = EXAMPLES, self.coded(parts, x)
+        except (ValueError, ArithmeticError) as error:
+            kind, coded = STORED, self.stored(parts, x, error)
+        self.write(kind, coded.body)
         self.closed = False
         self.complete += len(parts) - (not complete)
         totals = self.totals
-        totals.framing += len(coded.body) - coded.listing - coded.given - coded.stream
+        totals.framing += len(coded.body) - coded.listing - coded.given - coded.stream - coded.levels
         totals.names += coded.listing
         totals.given += coded.given
         totals.streams += coded.stream
+        totals.levels += coded.levels
         totals.initial_bits += coded.initial_bits
 
-    def check_decoded(self, body: bytes, parts: list[Part], x: Tensor) -> None:
-        """Raise ValueError where a chunk does not decode to what was coded."""
-        try:
-            found, y = chunks.decode(self.model, body, self.examples)
-        except Damaged as error:
+    def coded(self, parts: list[Part], x: Tensor) -> chunks.Coded:
+        """Return a chunk of examples as the model codes it; ValueError or ArithmeticError where it would not do."""
+        coded = chunks.code(self.model, parts, x, self.level)
+        if len(coded.body) > CHUNK:
+            raise ValueError(f"it has more than {CHUNK} bytes")
+        if self.verify:
+            found, y = chunks.decode(self.model, coded.body, self.examples)
+            if found != parts or not torch.equal(x, y):
+                raise ValueError("it decodes to something else")
+        return coded
+
+    def stored(self, parts: list[Part], x: Tensor, error: Exception) -> chunks.Coded:
+        """Return a chunk of examples without the model, which failed, and note why."""
+        stored = chunks.stored(self.model, parts, x, self.level)
+        if len(stored.body) > CHUNK:
             raise ValueError(
-                f"chunk {self.totals.chunks} does not decode again, and is not written: {error}"
+                f"a chunk must have at most {CHUNK} bytes, this one of {len(x)} examples has more"
             ) from error
-        if found != parts or not torch.equal(x, y):
-            raise ValueError(f"chunk {self.totals.chunks} decodes to something else, and is not written")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        self.totals.fallbacks[reason] = self.totals.fallbacks.get(reason, 0) + 1
+        return stored
 
     def write(self, kind: int, body: bytes) -> None:
         """Write a chunk."""
@@ -256,7 +227,9 @@ class Writer:
         if not self.closed:
             started = time.perf_counter()
             self.flush(complete=True)
-            self.write(END, b"")
+            copy = copied(self.head, self.totals.bytes)
+            self.write(END, copy)
+            self.totals.header += len(copy)
             self.closed = True
             self.totals.seconds += time.perf_counter() - started
         return self.totals
@@ -286,14 +259,16 @@ class Reader:
     Attributes:
         info: what the writer was told.
         portable: whether it was coded in float64.
+        repaired: whether the header is damaged, and was read from its copy at the end of the file.
 
     Raises:
-        ValueError: it is no compressed file, or of another version or model. Damaged: its header is. While iterating,
-            ValueError: it is not portable, and the arithmetic here differs and gives other values.
+        ValueError: it is no compressed file, or of another version or model. Damaged: its header is, and the copy at
+            the end. While iterating, ValueError: it is not portable, and the arithmetic here differs and gives other
+            values.
     """
 
     def __init__(self, file: BinaryIO, model: Model) -> None:
-        values = read_header(file)
+        values, self.repaired = read_header(file)
         self.portable, self.info = values.get("portable"), values.get("info")
         wanted, salt = values.get("model"), values.get("salt")
         if not (isinstance(self.portable, bool) and isinstance(self.info, dict) and isinstance(wanted, str)):
@@ -310,6 +285,10 @@ class Reader:
             here = arithmetic(self.model, self.examples)
             self.differs = differences(written if isinstance(written, dict) else {}, here)
         self.frames = Frames(file, salt)
+        if self.repaired:
+            log.warning(
+                "the header of the file is damaged, and was read from its copy at the end: nothing is lost by that"
+            )
 
     def __iter__(self) -> Iterator[tuple[Entry, Tensor] | tuple[str, bytes] | Lost]:
         return Reading(self).all()
@@ -355,7 +334,9 @@ class Reading:
         """Return what is known of what is missing at the end."""
         first, why = self.trouble or (self.next, "")
         reason = f"{why}; " if why else ""
-        reason += f"the file is cut off: after {self.next} chunks there is neither another nor an end"
+        reason += (
+            f"the file is cut off, or its end damaged: after {self.next} chunks there is neither another nor an end"
+        )
         return Lost(first, reason, len(self.open[:1]))
 
     def lost_before(self, chunk: Chunk) -> Iterator[Lost]:
@@ -377,18 +358,24 @@ class Reading:
             name, data = chunks.plain_from(chunk.body)
             self.counted += 1
             return [(name, data)]
+        parts, tiles = self.decoded(chunk)
+        rows = tiles.split([part.end - part.begin for part in parts])
+        return [each for part, x in zip(parts, rows, strict=True) for each in self.completed(chunk, part, x)]
+
+    def decoded(self, chunk: Chunk) -> tuple[list[Part], Tensor]:
+        """Return what is in a chunk of examples; Damaged where it is none."""
+        if chunk.kind == STORED:
+            return chunks.stored_from(self.model, chunk.body, self.reader.examples)
         if chunk.kind != EXAMPLES:
             raise Damaged(f"it is of an unknown kind, {chunk.kind}")
         try:
-            parts, tiles = chunks.decode(self.model, chunk.body, self.reader.examples)
+            return chunks.decode(self.model, chunk.body, self.reader.examples)
         except chunks.WrongValues as error:
             if not self.reader.differs:
                 raise
             raise ValueError(
                 f"the file is not portable, and cannot be decoded here: it was written with {self.reader.differs}"
             ) from error
-        rows = tiles.split([part.end - part.begin for part in parts])
-        return [each for part, x in zip(parts, rows, strict=True) for each in self.completed(chunk, part, x)]
 
     def completed(self, chunk: Chunk, part: Part, x: Tensor) -> Iterator[tuple[Entry, Tensor] | Lost]:
         """Yield an entry where a part is its last."""

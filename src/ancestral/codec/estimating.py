@@ -84,6 +84,7 @@ class Waiting:
         found = torch.zeros(items, dtype=torch.float64)
         for rows in torch.arange(len(x)).split(examples):
             context = None if label is None else torch.full((len(rows),), label)
-            log_p = self.model.log_prob(x[rows], context, counted=counted[rows])
-            found.index_add_(0, owner[rows], -log_p.double())
+            told = counted[rows].to(self.model.device)
+            log_p = self.model.log_prob(x[rows].to(self.model.device), context, counted=told)
+            found.index_add_(0, owner[rows], -log_p.double().cpu())
         return found

@@ -86,6 +86,7 @@ class Extraction:
 
     Attributes:
         files: how many were written.
+        size: bytes of these.
         lost: examples without names that are missing.
 
     Raises:
@@ -97,7 +98,7 @@ class Extraction:
         self.names: set[str] = set()
         self.rows: list[list[tuple[Tensor, int | None]]] = [[] for _ in self.sets]
         self.arrays: dict[str, dict[str, Array]] = {str(each["file"]): {} for each in self.sets}
-        self.at = self.files = self.lost = 0
+        self.at = self.files = self.size = self.lost = 0
 
     def entry(self, entry: Entry, x: Tensor) -> None:
         """Take an entry."""
@@ -140,7 +141,7 @@ class Extraction:
         path = self.folder / self.claimed(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:
-            file.write(content())
+            self.size += file.write(content())
         self.files += 1
 
     def claimed(self, name: str) -> PurePosixPath:
@@ -163,7 +164,7 @@ class Extraction:
                 raise ValueError(f"it holds {len(self.arrays)} tables and arrays: --out FOLDER would do")
             assert out is not None
             with replacing(out) as part:
-                part.write_bytes(self.content(next(iter(self.arrays)), out.suffix.lower()))
+                self.size += part.write_bytes(self.content(next(iter(self.arrays)), out.suffix.lower()))
             self.files += 1
             return
         for name in self.arrays:

@@ -2,6 +2,8 @@
 
 All checksums of a file start from its *salt*, a number that is drawn when it is written: a chunk of another file, or
 what looks like one inside of a chunk, is never taken for one of its own.
+
+The last chunk holds a copy of the header, which a reader turns to where the header is damaged.
 """
 
 import json
@@ -10,9 +12,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
+from ancestral.codec.numbers import Taken, numbers
 from ancestral.codec.stream import Damaged
 
-__all__ = ["CHUNK", "Chunk", "Frames", "framed", "header", "inflated", "read_header", "shrunk"]
+__all__ = ["CHUNK", "END", "Chunk", "Frames", "copied", "framed", "header", "inflated", "read_header", "shrunk"]
 
 MAGIC, VERSION = b"\x89ANC\r\n\x1a", 1
 MARKER = b"\xf7\xa9nc\r\n\x1a\xc5"
@@ -21,6 +24,11 @@ CHUNK = 2**28  # bytes of a chunk, at most
 FIELDS = struct.Struct("<BIII")  # kind, number, entries before, length
 SEAL = struct.Struct("<I")
 BLOCK = 2**16  # bytes that are searched at once
+END = b"z"[0]  # the kind of the last chunk
+USUAL = (  # what headers have in common: their copies need not repeat it
+    b'"shape":[1,"dtype":"|u1","levels":,"own":,"label":"<i8"}]}}{"model":"","portable":true,"examples":64,"salt":,'
+    b'"info":{"sets":[{"file":".npz","key":"test","n":'
+)
 
 
 class Chunk(NamedTuple):
@@ -51,12 +59,34 @@ def header(values: Mapping[str, Any]) -> bytes:
     return head + SEAL.pack(zlib.crc32(head))
 
 
-def read_header(file: BinaryIO) -> dict[str, Any]:
-    """Return what the head of a file says.
+def copied(head: bytes, place: int) -> bytes:
+    """Return what the last chunk holds: how far it is from the head of the file, and a copy of what that says."""
+    text = head[len(MAGIC) + 1 + SEAL.size : -SEAL.size]
+    return numbers([place]) + shrunk(bytes([VERSION]) + text, known=USUAL)
+
+
+def read_header(file: BinaryIO) -> tuple[dict[str, Any], bool]:
+    """Return what the head of a file says, and whether that was read from the copy at the end.
+
+    Args:
+        file: at its beginning, and left in front of its chunks, or at the beginning again.
 
     Raises:
-        ValueError: it is no such file, or of another version; Damaged where its head is.
+        ValueError: it is no such file, or of another version; Damaged where its head and the copy are.
     """
+    begin = file.tell()
+    try:
+        return read_head(file), False
+    except ValueError:
+        copy = read_copy(file, begin)
+        file.seek(begin)
+        if copy is None:
+            raise
+        return copy, True
+
+
+def read_head(file: BinaryIO) -> dict[str, Any]:
+    """Return what the head of a file says; see `read_header`."""
     head = file.read(len(MAGIC) + 1 + SEAL.size)
     if head[: len(MAGIC)] != MAGIC:
         raise ValueError("it is no compressed file of ancestral: it does not begin like one")
@@ -67,7 +97,36 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = SEAL.unpack(head[-SEAL.size :])
     text = file.read(min(length, HEADER))
     if len(text) < length or file.read(SEAL.size) != SEAL.pack(zlib.crc32(head + text)):
-        raise Damaged("its header is damaged, and nothing can be read without it")
+        raise Damaged("its header is damaged, and there is no copy of it at the end: nothing can be read")
+    return parsed(text)
+
+
+def read_copy(file: BinaryIO, begin: int) -> dict[str, Any] | None:
+    """Return what the copy of the header says, if there is one: in a last chunk that ends where the file does.
+
+    It is that of a file that begins at `begin`: it says how far away that is.
+    """
+    start = max(begin, file.seek(0, 2) - HEADER - BLOCK)
+    file.seek(start)
+    tail = file.read()
+    if (at := tail.rfind(MARKER)) < 0:
+        return None
+    try:
+        taken = Taken(tail[at + len(MARKER) + FIELDS.size + SEAL.size : -SEAL.size])
+        place, copy = taken.number(2**62), inflated(taken.rest(), 1 + HEADER, known=USUAL)
+        values = parsed(copy[1:])
+    except Damaged:
+        return None
+    salt = values.get("salt")
+    if copy[0] != VERSION or place != start + at - begin or not (type(salt) is int and 0 <= salt < 2**32):
+        return None
+    chunk, length = Frames(file, salt).read(start + at)
+    whole = chunk is not None and chunk.kind == END and at + length == len(tail)
+    return values if whole else None
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    """Return the JSON of a header; Damaged where it is no object."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -141,15 +200,15 @@ class Frames:
         return Chunk(kind, number, before, body), start + length + SEAL.size
 
 
-def shrunk(data: bytes, level: int = 9) -> bytes:
-    """Return bytes deflated, without a header of their own."""
-    deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
+def shrunk(data: bytes, level: int = 9, known: bytes = b"") -> bytes:
+    """Return bytes deflated, without a header of their own; whoever inflates them knows some that are like them."""
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -15, zdict=known)
     return deflate.compress(data) + deflate.flush()
 
 
-def inflated(data: bytes, limit: int) -> bytes:
+def inflated(data: bytes, limit: int, known: bytes = b"") -> bytes:
     """Return what was deflated, at most so many bytes; Damaged where it is more, or was not."""
-    inflate = zlib.decompressobj(-15)
+    inflate = zlib.decompressobj(-15, zdict=known)
     try:
         found = inflate.decompress(data, limit + 1)
     except zlib.error as error:

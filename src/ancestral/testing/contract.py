@@ -241,6 +241,7 @@ def codes(model: Model) -> str:
         with Writer(file, small, verify=False) as writer:
             for i, example in enumerate(x):
                 writer.add(Entry("", None if context is None else int(context[i]), small.shape), example)
+        assert not writer.totals.fallbacks, f"the model cannot code: {', '.join(writer.totals.fallbacks)}"
         assert torch.equal(decompress(small, file.getvalue()), x), "what was compressed comes back as something else"
         if small.exact:
             excess = max(excess, excess_of(small, x, context, 8 * (writer.totals.streams + writer.totals.given)))
