@@ -264,7 +264,7 @@ def test_wrong_entries_are_refused(entry: Entry, levels: Tensor, message: str) -
 def test_wrong_choices_are_refused() -> None:
     for choice, message in [
         ({"examples": 0}, "examples must be an integer of at least 1, got 0"),
-        ({"examples": 2**17}, "examples must be at most 65536"),
+        ({"examples": 2**17}, "examples must be at most 4096"),
         ({"info": {"a": torch.zeros(1)}}, "info must be JSON"),
         ({"info": {"a": float("nan")}}, "JSON"),
         ({"info": {"a": "a" * 2**20}}, "info must have at most 1048576 bytes"),

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from ancestral import checkpoint, data, testing
 from ancestral.cli.compressing import webp_size
-from ancestral.codec import Entry, Writer, chunks
+from ancestral.codec import Entry, Writer, chunks, inputs
 from ancestral.codec.extracting import array_of, safe
 from ancestral.codec.inputs import npy
 from ancestral.data import Audio
@@ -171,11 +172,44 @@ def test_a_table_comes_back(call: Call, runs: dict[str, Path], tmp_path: Path) -
     other = table(tmp_path / "other.csv", [[7, 0, 10]], ("a", "b", "c"))
     call("compress", runs["table"], source, "--out", tmp_path / "t.anc")
     assert call("decompress", runs["table"], tmp_path / "t.anc", "--out", tmp_path / "back.csv").status == 0
-    assert (tmp_path / "back.csv").read_text().split() == source.read_text().split()
+    assert (tmp_path / "back.csv").read_bytes() == source.read_bytes()
     answer, out = back(call, runs["table"], tmp_path / "out", source, other)
     assert (out / "other.csv").read_bytes() == other.read_bytes()
-    assert (out / "t.csv").read_text().split() == source.read_text().split()
+    assert (out / "t.csv").read_bytes() == source.read_bytes()
     assert answer["entries"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("a,b,c\n-1,0,10\n5,1,20\n", 2),
+        ("a;b;c\r\n-1;0;10\r\n5;1;20", 2),
+        ("a\tb\tc\n5\t1\t4000000000\n", 1),
+        ("a,b,c\n-1,0,010\n", 0),
+        ("a,b,c\n-1,0,10.0\n", 0),
+        ("a,b,c\n-1, 0,10\n", 0),
+        ('a,b,c\n-1,"0",10\n', 0),
+        ("a,b,c\n\n-1,0,10\n", 0),
+        ("\ufeffa,b,c\n-1,0,10\n", 0),
+        ("a,b,c\n-1,0,4000000000.0000001\n", 0),
+        (f"a,b,c\n-1,0,{'1' * 200_000}\n", 0),
+    ],
+)
+def test_a_table_is_the_same_text(text: str, entries: int, call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    answer, out = back(call, runs["table"], tmp_path / "out", tmp_path / "t.csv")
+    assert (out / "t.csv").read_bytes() == text.encode()
+    assert answer["entries"] == entries
+
+
+def test_a_table_without_names_of_columns_comes_back(call: Call, tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text("1;0\n2;5\n7;1\n3;0\n4;5\n5;1\n6;0\n8;5\n9;1\n10;0\n11;5\n12;1\n")
+    found = data.load(str(source))
+    run = saved(tmp_path / "run", testing.tiny("made", shape=(2,), likelihood=Categorical(found.levels)), found)
+    answer, out = back(call, run, tmp_path / "out", source)
+    assert (out / "t.csv").read_bytes() == source.read_bytes()
+    assert answer["entries"] == 12
 
 
 def test_arrays_come_back_with_labels_and_what_else_there_is(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -223,7 +257,10 @@ def test_an_estimate_takes_the_best_class_and_no_padding(call: Call, runs: dict[
 # --- what must not happen ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../../x", "a//b", "C:/x", "a\\b", ".", "a/./b", "\x1b[2J", ""])
+HOSTILE = ["/etc/x", "../x", "a/../../x", "a//b", "C:/x", "a\\b", ".", "a/./b", "\x1b[2J", "", "a/" * 1500 + "b"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_refused(name: str, call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="could lead out"):
         safe(name)
@@ -236,7 +273,25 @@ def test_hostile_names_are_refused(name: str, call: Call, runs: dict[str, Path],
     assert list((tmp_path / "deep").iterdir()) == []
 
 
-@pytest.mark.parametrize("sets", [3, [{"n": -1, "file": "x"}], [{"n": 1, "file": "../x"}], [{"n": 1}], [{"n": True}]])
+ARRAY = {"n": 1, "file": "x.npz", "key": "x", "levels": 256, "own": 256, "shape": [1, 8, 8], "dtype": "|u1"}
+LAYOUT = {"delimiter": ",", "header": True, "end": "\n", "closed": True}
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        3,
+        [{"n": -1, "file": "x"}],
+        [{"n": 1, "file": "../x"}],
+        [{"n": 1}],
+        [{"n": True}],
+        [ARRAY | {"dtype": "<b8"}],
+        [ARRAY | {"label": "|u2"}],
+        [{"n": 1, "file": "x.csv", "layout": LAYOUT | {"delimiter": "ab"}}],
+        [{"n": 1, "file": "x.csv", "layout": {}}],
+        [{"n": 1, "file": "x.csv", "layout": LAYOUT | {"header": 1}}],
+    ],
+)
 def test_hostile_headers_are_refused(sets: object, call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
     with open(tmp_path / "x.anc", "wb") as file, Writer(file, open_run(runs["grey"]).model, info={"sets": sets}):
         pass
@@ -248,6 +303,26 @@ def test_a_foreign_kind_is_refused(call: Call, runs: dict[str, Path], tmp_path: 
     with open(tmp_path / "x.anc", "wb") as file, Writer(file, open_run(runs["grey"]).model) as writer:
         writer.add(Entry("hz8000/x.wav", 0, (1, 8, 8)), torch.zeros(1, 8, 8))
     assert "kind" in call("decompress", runs["grey"], tmp_path / "x.anc", "--out", tmp_path / "out").error
+
+
+def test_arrays_of_any_name_come_back(call: Call, runs: dict[str, Path], tmp_path: Path) -> None:
+    arrays = {name: integers(256, (2, 8, 8)) for name in ("file", "allow_pickle", "args")}
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:  # numpy itself cannot write an array that is called "file"
+        for name, array in arrays.items():
+            file.writestr(f"{name}.npy", npy(array))
+    _, out = back(call, runs["grey"], tmp_path / "out", tmp_path / "x.npz")
+    with np.load(out / "x.npz") as found:
+        assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+
+
+def test_a_file_that_cannot_be_stored_is_said_before_anything_is_coded(
+    call: Call, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "CHUNK", 10)
+    (tmp_path / "notes.txt").write_bytes(b"x" * 11)
+    done = call("compress", runs["grey"], tmp_path / "notes.txt", "--out", tmp_path / "x.anc")
+    assert "must have at most 10 bytes, it has 11" in done.error
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_an_array_that_claims_more_than_there_is_is_refused() -> None:

@@ -30,6 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
+        if part is not None and error.filename not in (None, str(part)):
+            raise  # something else could not be read
         raise OSError(f"cannot write {path}: {error.strerror or error}; what was there before is intact") from error
     finally:
         if part is not None:

@@ -29,7 +29,9 @@ from ancestral.models.latent import LatentVariables
 __all__ = ["Entry", "Lost", "Reader", "Totals", "Writer"]
 
 EXAMPLES, STORED, PLAIN = b"evp"  # kinds of chunks
-MOST, VALUES = 2**16, 2**27  # tiles of a chunk, and values of all of them, at most
+# Tiles of a chunk, and values of all of them, at most: a claim of them is memory of the walk that decodes it. Tiles of
+# any size may be as many as the last.
+MOST, VALUES, ANYWAY = 2**12, 2**20, 64
 ENTRIES = 2**32 - 1  # of a file, at most
 
 log = logging.getLogger("ancestral")
@@ -237,13 +239,13 @@ class Writer:
 
 def said(name: str) -> str:
     """Return how a message begins that is about a name."""
-    return f"{name}: " if name else ""
+    return f"{name if name.isprintable() else repr(name)}: " if name else ""
 
 
 def check_examples(examples: int, model: Model) -> int:
     """Return how many tiles a chunk has, or raise ValueError where they are too many."""
     size = torch.Size(model.shape).numel()
-    most = max(1, min(MOST, VALUES // size))
+    most = max(ANYWAY, min(MOST, VALUES // size))
     if check_count("examples", examples, 1) > most:
         raise ValueError(f"examples must be at most {most} for examples of {size} values, got {examples}")
     return examples
@@ -370,6 +372,11 @@ class Reading:
             raise Damaged(f"it is of an unknown kind, {chunk.kind}")
         try:
             return chunks.decode(self.model, chunk.body, self.reader.examples)
+        except (MemoryError, RuntimeError) as error:  # the second by torch
+            if isinstance(error, RuntimeError) and "alloc" not in str(error):
+                raise
+            examples = self.reader.examples
+            raise ValueError(f"the memory here does not hold what decodes a chunk of {examples} examples") from error
         except chunks.WrongValues as error:
             if not self.reader.differs:
                 raise

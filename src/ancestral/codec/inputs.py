@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ancestral.codec.framing import CHUNK
 from ancestral.codec.representing import Takes, Unsuited
 from ancestral.data import audio, pictures
 from ancestral.data.arrays import read_named
@@ -100,8 +101,10 @@ def gathered(paths: Sequence[Path], takes: Takes, without: Path) -> Gathered:
     files = list(listed(paths, without, found))
     found.names |= {f"{folder}/".casefold() for file in files for folder in file.name.parents}
     for file in files:
-        found.size += file.path.stat().st_size
-        suffix = file.path.suffix.lower()
+        size, suffix = file.path.stat().st_size, file.path.suffix.lower()
+        found.size += size
+        if size > CHUNK and suffix not in (*pictures.SUFFIXES, *audio.SUFFIXES, *TABLES, *ARRAYS):
+            raise ValueError(f"{file.path}: what is stored as it is must have at most {CHUNK:,} bytes, it has {size:,}")
         if suffix not in (*TABLES, *ARRAYS):
             found.files.append(file)
             continue

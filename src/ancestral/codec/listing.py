@@ -92,14 +92,14 @@ def parts_of(listing: bytes, size: tuple[int, ...], examples: int) -> list[Part]
         if same == 0:
             raise Damaged("its shapes do not add up")
     codes = taken.numbers(entries, 2 * LABEL + 2)
-    names = taken.rest().decode("utf-8", "surrogateescape").split("\0")
-    if len(names) != entries:
+    names = taken.rest().split(b"\0", entries)
+    if len(names) != entries or any(len(name) > NAME for name in names):
         raise Damaged("its names do not add up")
     parts = []
     for name, code, shape in zip(names, codes, shapes, strict=True):
         end = min(tiles_of(shape, size), begin + tiles)
         label = (code - 1) // 2 if code else None
-        entry = Entry(name, label if code % 2 else None, shape)
+        entry = Entry(name.decode("utf-8", "surrogateescape"), label if code % 2 else None, shape)
         parts.append(Part(entry, None if code % 2 else label, begin, end))
         tiles, begin = tiles - (end - begin), 0
     if tiles or any(part.begin >= part.end for part in parts):
