@@ -36,7 +36,8 @@ def compress(
     estimate: Annotated[bool, typer.Option("--estimate", help="Say how many bits it would be, write nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Decode all that is written.")] = True,
     native: Annotated[
-        bool, typer.Option("--native", help="In the arithmetic of this very machine, not in float64: it alone decodes.")
+        bool,
+        typer.Option("--native", help="In the model's float32: only a machine with the same arithmetic decodes it."),
     ] = False,
     examples: Annotated[int, at_least_one("In a chunk, which is what one damaged byte costs.")] = 64,
     device: Device = "auto",

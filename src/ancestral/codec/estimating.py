@@ -1,7 +1,7 @@
 """How many bits examples would be, without coding them: the parallel pass."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -62,28 +62,30 @@ class Waiting:
         self.tiles += tiles_of(tuple(item.x.shape), self.model.shape)
 
     def bits(self, examples: int) -> float:
-        """Return -log p of all that waited, nats; nothing waits any more."""
-        if not self.items:
-            return 0.0
-        items, size = self.items, self.model.shape
-        x = torch.cat([cut(item.x.long(), size) for item in items])
-        owner = torch.tensor([i for i, item in enumerate(items) for _ in range(tiles_of(tuple(item.x.shape), size))])
-        shapes = [tuple(item.x.shape) for item in items]
-        counted = torch.cat([~padding(shape, size, 0, tiles_of(shape, size)) for shape in shapes])
+        """Return -log p of all that waited, nats, of items without a class by the best one; nothing waits any more."""
+        items, conditioner = self.items, self.model.conditioner
         self.items, self.tiles = [], 0
-        conditioner = self.model.conditioner
-        classes = range(conditioner.classes) if isinstance(conditioner, OneHot) else [None]
-        nats = torch.stack([self.nats(x, counted, owner, label, len(items), examples) for label in classes])
-        own = [0 if item.label is None or len(nats) == 1 else item.label for item in items]
-        free = torch.tensor([item.label is None for item in items])
-        chosen = nats.gather(0, torch.tensor(own)[None])[0]
-        return float(torch.where(free, nats.min(0).values, chosen).sum())
+        if not isinstance(conditioner, OneHot):
+            return float(self.nats(items, None, examples).sum())
+        told = [item for item in items if item.label is not None]
+        free = [item for item in items if item.label is None]
+        nats = self.nats(told, torch.tensor([item.label for item in told]), examples).sum()
+        if free:
+            each = [self.nats(free, torch.full((len(free),), label), examples) for label in range(conditioner.classes)]
+            nats += torch.stack(each).min(0).values.sum()
+        return float(nats)
 
-    def nats(self, x: Tensor, counted: Tensor, owner: Tensor, label: int | None, items: int, examples: int) -> Tensor:
-        """Return -log p of each item by its tiles, of one class: (items,) float64."""
-        found = torch.zeros(items, dtype=torch.float64)
+    def nats(self, items: Sequence[Labelled], labels: Tensor | None, examples: int) -> Tensor:
+        """Return -log p of each item by its tiles, (items,) float64, given classes (items,)."""
+        found, size = torch.zeros(len(items), dtype=torch.float64), self.model.shape
+        if not items:
+            return found
+        shapes = [tuple(item.x.shape) for item in items]
+        x = torch.cat([cut(item.x.long(), size) for item in items])
+        owner = torch.arange(len(items)).repeat_interleave(torch.tensor([tiles_of(shape, size) for shape in shapes]))
+        counted = torch.cat([~padding(shape, size, 0, tiles_of(shape, size)) for shape in shapes])
         for rows in torch.arange(len(x)).split(examples):
-            context = None if label is None else torch.full((len(rows),), label)
+            context = None if labels is None else labels[owner[rows]]
             told = counted[rows].to(self.model.device)
             log_p = self.model.log_prob(x[rows].to(self.model.device), context, counted=told)
             found.index_add_(0, owner[rows], -log_p.double().cpu())

@@ -87,7 +87,6 @@ class Extraction:
     Attributes:
         files: how many were written.
         size: bytes of these.
-        lost: examples without names that are missing.
 
     Raises:
         ValueError: the header says what cannot be.
@@ -98,7 +97,7 @@ class Extraction:
         self.names: set[str] = set()
         self.rows: list[list[tuple[Tensor, int | None]]] = [[] for _ in self.sets]
         self.arrays: dict[str, dict[str, Array]] = {str(each["file"]): {} for each in self.sets}
-        self.at = self.files = self.size = self.lost = 0
+        self.at = self.files = self.size = 0
 
     def entry(self, entry: Entry, x: Tensor) -> None:
         """Take an entry."""
@@ -119,7 +118,7 @@ class Extraction:
     def missing(self, entries: int) -> None:
         """Go on after entries that are lost."""
         left = max(0, sum(each["n"] for each in self.sets) - self.at)
-        self.at, self.lost = self.at + min(entries, left), self.lost + min(entries, left)
+        self.at += min(entries, left)
 
     def plain(self, name: str, data: bytes) -> None:
         """Take a file or an array that was stored as it is."""

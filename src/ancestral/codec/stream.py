@@ -64,10 +64,6 @@ class Symbols(NamedTuple):
         keep = ~torch.isin(self.index, values)
         return Symbols(*(part[keep] for part in self))
 
-    def bits(self) -> float:
-        """Return how many bits the coder needs for them."""
-        return -float((((self.high - self.low).double()) / 2**24).log2().sum())
-
 
 class Grid(Protocol):
     """What a variable is counted in: the integers from 0 to `levels` - 1, and what a walk takes for each."""
