@@ -56,6 +56,7 @@ _HOME = {
     "decompress": "codec",
 }
 _MODULES = {
+    "anomaly",
     "causal",
     "checkpoint",
     "codec",

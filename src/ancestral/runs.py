@@ -144,17 +144,21 @@ class Run(NamedTuple):
             return example(n, self.model.shape, torch.Generator().manual_seed(0))  # type: ignore[operator]
         return None if self.classes is None else torch.arange(n) % len(self.classes)
 
-    def data(self, source: str | None = None) -> Data:
+    def data(self, source: str | None = None, labelled: bool = True) -> Data:
         """Return the data that the run was trained on, or another source read with the same options.
 
         Another source without splits is all test part.
+
+        Args:
+            source: another one.
+            labelled: whether its labels must be classes of the run; else they stay as they are, to be left alone.
 
         Raises:
             ValueError: another source has other shapes, levels, columns or classes than the run.
             OSError: it cannot be read.
         """
         data = recorded_data(self.config, source, whole=source is not None)
-        return data if source is None else fitted(data, self)
+        return data if source is None else fitted(data, self, labelled)
 
 
 def open_run(folder: str | Path, device: str = "auto") -> Run:
@@ -220,7 +224,7 @@ def device_named(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def fitted(data: Data, run: Run) -> Data:
+def fitted(data: Data, run: Run, labelled: bool = True) -> Data:
     """Return data of another source in the run's units, with its labels numbered as the run's classes."""
     recorded = run.config["data"]
     for what, theirs, ours in (
@@ -230,7 +234,9 @@ def fitted(data: Data, run: Run) -> Data:
         if theirs != ours:
             raise ValueError(f"{data.name} has {what} {theirs}, the run was trained on {ours} ({run.source})")
     data = in_units(data, run.restore)
-    return data if run.classes is None or data.classes is None else relabelled(data, run.classes)
+    if not labelled or run.classes is None or data.classes is None:
+        return data
+    return relabelled(data, run.classes)
 
 
 def in_units(data: Data, restore: Restore) -> Data:
@@ -268,7 +274,7 @@ def relabelled(data: Data, classes: tuple[str, ...]) -> Data:
     def renumbered(part: Split | Recordings) -> Split | Recordings:
         if isinstance(part, Recordings):
             return part if part.of is None else replace(part, of=number[part.of])
-        return part if part.labels is None else Split(part.x, number[part.labels])
+        return part if part.labels is None else replace(part, labels=number[part.labels])
 
     splits = {name: renumbered(part) for name, part in data.splits.items()}
     return replace(data, splits=splits, classes=classes)

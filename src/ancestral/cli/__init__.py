@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from ancestral import __version__
-from ancestral.cli import compressing
+from ancestral.cli import compressing, scoring
 from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of, timed
 from ancestral.cli.options import (
     Compile,
@@ -74,6 +74,9 @@ def train(
         typer.Option(help="What the model is given of each picture or recording, to add the rest."),
     ] = None,
     dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
+    mutate: Annotated[
+        float | None, typer.Option(metavar="P", help="For a background model of `score`: replace this share of levels.")
+    ] = None,
     rate: Annotated[int | None, typer.Option(metavar="HZ", min=1, help="Bring recordings to HZ samples/s.")] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Take 16-bit samples, not 256 codes of the mu-law.")] = False,
     window: Annotated[int | None, at_least_one("Samples of an example, 4096 by default.")] = None,
@@ -106,7 +109,7 @@ def train(
     earlier(out, resume)  # an occupied folder is said before the data is read
     followed = None if recipe is None else recipe_named(recipe)
     options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
-    options |= {"rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
+    options |= {"mutate": mutate, "rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
     how |= {"loss": loss_of(loss, out, resume), "device": device, "seed": seed, "resume": resume}
     if resume:
@@ -309,6 +312,7 @@ def encode(
 
 
 compressing.add_to(app)
+scoring.add_to(app)
 
 
 @command

@@ -12,6 +12,7 @@ from torch import Tensor
 from .binarize import Binarize
 from .dequantize import dequantized, log_cell, uniforms
 from .given import Given, GivenPicture, as_context
+from .mutate import mutated
 from .recordings import Recordings
 from .restore import Audio, Restore, record
 
@@ -27,10 +28,12 @@ class Split:
     Args:
         x: (N, *shape): uint8, int16 or int32 levels in [0, K), or float32 for continuous data.
         labels: (N,) int64, or None.
+        files: the file that each example was read from, or None.
     """
 
     x: Tensor
     labels: Tensor | None = None
+    files: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -77,6 +80,7 @@ class Data:
         path: of the file or folder, absolute; None where there is none.
         given: makes of an example what a model is given of it, instead of its label; None for the label.
         dequantized: K of the levels that the splits hold and to which every batch adds noise, or None.
+        mutate: which share of the values of every batch is replaced by uniform levels, see `mutated`.
         past: of recordings, how many samples before a window a batch holds: those that a model sees, see `reaching`.
     """
 
@@ -94,6 +98,7 @@ class Data:
     path: str | None = None
     given: Given | None = None
     dequantized: int | None = None
+    mutate: float = 0.0
     past: int = 0
     _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
@@ -124,7 +129,7 @@ class Data:
     def examples(self, split: str, index: Tensor, epoch: int = 0) -> Examples:
         """Return the examples `index` of a split, as a model takes them, and their context: of `given`, or labels.
 
-        Dynamic binarization and dequantization draw here. A draw is a function of (seed, split, epoch) and of the
+        Dynamic binarization, dequantization and mutation draw here. A draw is a function of (seed, split, epoch) and of the
         example alone: it is the same in every process, in whatever batches the examples come, and after a training run
         was resumed.
 
@@ -146,10 +151,15 @@ class Data:
         x = (self._epoch(split, epoch) if split in self.grey else part.x)[index]
         labels = None if part.labels is None else part.labels[index]
         if self.dequantized is not None:
-            drawn = epoch if split == "train" else 0
-            u = uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)
-            return Examples(dequantized(x, self.dequantized, u), labels)
+            return Examples(dequantized(x, self.dequantized, self._uniforms(split, index, epoch)), labels)
+        if self.mutate and self.levels is not None:
+            return Examples(mutated(x, self.levels, self.mutate, self._uniforms(split, index, epoch)), labels)
         return Examples(x, self.context(x, labels))
+
+    def _uniforms(self, split: str, index: Tensor, epoch: int) -> Tensor:
+        """Return the noise of examples, (B, *shape): of the train part anew in every epoch."""
+        drawn = epoch if split == "train" else 0
+        return uniforms(self.shape, index, self.seed, SPLITS.index(split), drawn)
 
     def counts(self, split: str, index: Tensor) -> Tensor:
         """Return how many values each of the examples `index` is scored by, (B,) int64: those of a window are new."""

@@ -112,10 +112,11 @@ def parts_of(
         notes = [f"all {noun} are in one class folder, {classes[0]!r}: taken as unlabelled"]
         classes = None
     labels = None if classes is None else np.array([classes.index(str(e.label)) for e in entries])
+    files = np.array([str(e.path) for e in entries], dtype=object)
     parts = {}
     for split in dict.fromkeys(e.split or "train" for e in entries):
         index = np.array([i for i, e in enumerate(entries) if (e.split or "train") == split])
-        parts[split] = Part(x, labels).take(index)
+        parts[split] = Part(x, labels, files).take(index)
     return parts, classes, notes
 
 

@@ -18,14 +18,16 @@ Array = NDArray[Any]
 
 
 class Part(NamedTuple):
-    """Examples (N, *shape), or recordings: (N,) arrays of (T,) each; and, where there are any, their labels (N,)."""
+    """Examples (N, *shape), or recordings: (N,) arrays of (T,) each; where there are any, their labels and files (N,)."""
 
     x: Array
     labels: Array | None = None
+    files: Array | None = None
 
     def take(self, index: Array) -> "Part":
         """Return the examples `index`."""
-        return Part(self.x[index], None if self.labels is None else self.labels[index])
+        labels, files = (None if each is None else each[index] for each in (self.labels, self.files))
+        return Part(self.x[index], labels, files)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Recordings:
         of: (R,) int64 labels of the recordings, or None.
         features: (F, M) float32 of all recordings end to end, ceil(length / hop) frames each, or None.
         hop: samples of a frame. It divides the window.
+        files: the file that each recording was read from, or None.
     """
 
     x: Tensor
@@ -27,6 +28,7 @@ class Recordings:
     of: Tensor | None = None
     features: Tensor | None = None
     hop: int = 1
+    files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.window % self.hop:

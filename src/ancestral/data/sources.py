@@ -30,7 +30,10 @@ __all__ = ["SOURCES", "load"]
 SOURCES: tuple[tuple[str, str], ...] = (
     ("digits", "1797 scanned digits of scikit-learn, 8x8, 17 levels, labels (1258 train, 179 valid, 360 test)"),
     ("photos", "RGB patches of scikit-learn's two photographs, 32x32 or --size, from disjoint regions"),
-    ("FOLDER", "pictures (.png .jpg .bmp .webp .tif .gif .pgm .ppm); sub-folders: train, valid, test or classes"),
+    (
+        "FOLDER",
+        "pictures (.png .jpg .bmp .webp .tif .gif .pgm .ppm), or one; sub-folders: train, valid, test or classes",
+    ),
     ("FOLDER, FILE.wav", "recordings (.wav .flac .ogg), one or in such folders; as mu-law codes, or --linear"),
     ("FILE.npz", "arrays train, valid, test and *_label, or one array: (N, C, H, W), (N, H, W), (N, C, T) or (N, D)"),
     ("FILE.npy", "one array of such a shape"),
@@ -54,6 +57,7 @@ def load(
     bits: int | None = None,
     binarize: Binarize | None = None,
     dequantize: bool = False,
+    mutate: float | None = None,
     rate: int | None = None,
     linear: bool = False,
     window: int | None = None,
@@ -68,13 +72,15 @@ def load(
     for the splits that have to be made, or, of fewer than ten, their last tenths.
 
     Args:
-        source: "digits", "photos", a folder of pictures or of recordings, or a file: .npy, .npz, .csv, .wav, .flac,
-            .ogg. A folder of a built-in name is read when it is written as a path ("./digits").
+        source: "digits", "photos", a folder of pictures or of recordings, or a file: .npy, .npz, .csv, a recording,
+            a picture (which can be evaluated on: `whole`). A folder of a built-in name is read when it is written as a path ("./digits").
         size: of pictures: the short side is brought to `size` and the middle is kept; or (H, W), covered in the same
             way. Every pixel is the mean of the area that it covers.
         bits: keeps the top bits of 8- or 16-bit levels; of recordings, with `linear`.
         binarize: a value of `BINARIZE`.
         dequantize: makes levels continuous, by uniform noise, in [-1, 1).
+        mutate: of levels, the share that every batch has replaced by uniform ones, for a background model: see
+            `ancestral.anomaly`.
         rate: of recordings: samples a second that they are brought to, their own by default.
         linear: of recordings: their 16-bit samples are the levels, not mu-law codes.
         window: of recordings: samples of an example, 4096 by default, rounded up to whole frames of what is `given`.
@@ -95,8 +101,12 @@ def load(
         raise ValueError(f"seed={seed}: give 0 or more")
     _checked_size(size)
     for_levels = [option is not None for option in (size, bits, binarize)]
-    if Path(source).suffix.lower() == ".csv" and any([*for_levels, dequantize]):
-        raise ValueError(f"{source} is a table: size, bits, binarize, dequantize are for pictures: leave them out")
+    if mutate is not None and not 0 < mutate <= 1:
+        raise ValueError(f"mutate={mutate}: give the share of values that are replaced, above 0 and at most 1")
+    if Path(source).suffix.lower() == ".csv" and any([*for_levels, dequantize, mutate]):
+        raise ValueError(
+            f"{source} is a table: size, bits, binarize, dequantize, mutate are for pictures: leave them out"
+        )
     checked_count("rate", rate)
     checked_count("window", window)
     if rate is not None and not SLOWEST <= rate <= FASTEST:
@@ -110,12 +120,14 @@ def load(
         "binarize": _name(binarize),
         "skip_bad": skip_bad,
         "given": next((name for name, value in GIVEN.items() if type(value) is type(given)), None),
-        **({"dequantize": True} if dequantize else {}),  # without it a run is recorded as ever
+        **({"dequantize": True} if dequantize else {}),  # without these a run is recorded as ever
+        **({} if mutate is None else {"mutate": mutate}),
     }
     path = None if _is_built_in(source) else str(Path(source).resolve())
     if isinstance(found.restore, Audio):
-        if size is not None or binarize is not None or dequantize:
-            raise ValueError(f"{source} holds recordings: size, binarize, dequantize are for pictures: leave them out")
+        if size is not None or binarize is not None or dequantize or mutate:
+            what = "size, binarize, dequantize, mutate"
+            raise ValueError(f"{source} holds recordings: {what} are for pictures: leave them out")
         options |= {"linear": linear, "window": window}
         return replace(of_recordings(str(source), found, options, given, seed), path=path)
     if linear or rate is not None or window is not None:
@@ -125,6 +137,10 @@ def load(
     data = data if binarize is None else _binarized(data, binarize)
     if given is not None and dequantize:
         raise ValueError("given and dequantize (--given, --dequantize) do not go together: leave one out")
+    if mutate is not None and (dequantize or given is not None or data.levels is None):
+        other = "given" if given is not None else "dequantize" if dequantize else "continuous data"
+        raise ValueError(f"mutate and {other} do not go together: leave mutate (--mutate) out")
+    data = replace(data, mutate=mutate or 0.0)
     data = data if given is None else _giving(data, given)
     return _dequantized(data) if dequantize else data
 
@@ -154,6 +170,7 @@ def _read(source: str | Path, size: Size | None, skip_bad: bool, seed: int, rate
         ".npy": lambda: resized(read_arrays(path), size),
         ".npz": lambda: resized(read_arrays(path), size),
         ".csv": lambda: read_table(path, seed),
+        **{suffix: lambda: read_folder([Entry(path)], size) for suffix in pictures.SUFFIXES},
         **{suffix: lambda: read_recordings([Entry(path)], rate) for suffix in audio.SUFFIXES},
     }
     if path.is_file() and path.suffix.lower() in readers:
@@ -198,7 +215,7 @@ def _data(name: str, found: Found, options: dict[str, Any], seed: int) -> Data:
 
 def _split(part: Part) -> Split:
     labels = None if part.labels is None else torch.as_tensor(part.labels, dtype=torch.int64)
-    return Split(torch.as_tensor(part.x), labels)
+    return Split(torch.as_tensor(part.x), labels, None if part.files is None else tuple(part.files))
 
 
 def _dequantized(data: Data) -> Data:

@@ -67,9 +67,10 @@ def _windows(part: Part, restore: Audio, window: int, given: Mel | None) -> Reco
     x = torch.from_numpy(np.concatenate([kind, *(restore.encode(samples) for samples in part.x)])[None])
     lengths = torch.tensor([len(samples) for samples in part.x], dtype=torch.int64)
     labels = None if part.labels is None else torch.as_tensor(part.labels, dtype=torch.int64)
+    files = None if part.files is None else tuple(part.files)
     if given is None:
-        return Recordings(x, lengths, window, labels)
-    return Recordings(x, lengths, window, labels, _features(part, restore.rate, given), given.factor)
+        return Recordings(x, lengths, window, labels, files=files)
+    return Recordings(x, lengths, window, labels, _features(part, restore.rate, given), given.factor, files)
 
 
 def _features(part: Part, rate: int, given: Mel) -> Tensor:
