@@ -6,8 +6,8 @@ else can be likelier than what a model was trained on (1810.09136). Three scores
 * `ratio`: -log2 p(x) / p_0(x) against a background model p_0 of the same kind, trained on `mutated` data, which has the
   low-level statistics and little else (1906.02845);
 * `complexity`: -log2 p(x) minus what a lossless codec needs for the same values, S of 1909.11480;
-* `typicality`: how far -log2 p(x), of one example or in the mean of a batch, is from what it is of the training data, on
-  either side (1906.02994): strong for batches, weak for single examples.
+* `typicality`: how far -log2 p(x), of one example or in the mean of a batch, is from that of the training data, on either
+  side (1906.02994): strong for batches, weak for single examples.
 
 `gathered` takes the `Evidence` of examples by one pass of each model, from which every score of `SCORES` follows;
 `auroc` says how well a score tells apart, with anomalies as the positive class.
@@ -47,6 +47,7 @@ __all__ = [
     "mutated",
     "png",
     "ratio",
+    "share_of",
     "surprise",
     "typicality",
     "webp",
@@ -302,15 +303,17 @@ def gathered(
     index = data.limited(split, limit)
     if not len(index):
         raise ValueError(f"data {data.name!r} has no {split} examples")
-    told = on_progress or (lambda share: None)
     models = [model] if background is None else [model, background]
-    found = [
-        bits_of(each, data, split, index, samples, lambda share, i=i: told((i + share) / len(models)))
-        for i, each in enumerate(models)
-    ]
+    parts = [share_of(on_progress, i, len(models)) for i in range(len(models))]
+    found = [bits_of(each, data, split, index, samples, told) for each, told in zip(models, parts, strict=True)]
     _, values = by_recording(data, split, index, index)
     coded = coded_bits(pieces(data, split, index), data.discrete, codecs) if codecs and data.discrete else None
     return Evidence(found[0], values.double(), found[1] if background else None, coded, typical)
+
+
+def share_of(told: Callable[[float], None] | None, i: int, parts: int) -> Callable[[float], None]:
+    """Return what tells the share of the whole that is done, where it is told the share of part i."""
+    return lambda share: None if told is None else told((i + share) / parts)
 
 
 def bits_of(model: Model, data: Data, split: str, index: Tensor, samples: int, told: Callable[[float], None]) -> Tensor:

@@ -108,7 +108,13 @@ def train(
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
     followed = None if recipe is None else recipe_named(recipe)
-    options = {"size": size, "bits": bits, "binarize": binarize, "dequantize": dequantize, "given": given}
+    options: dict[str, Any] = {
+        "size": size,
+        "bits": bits,
+        "binarize": binarize,
+        "dequantize": dequantize,
+        "given": given,
+    }
     options |= {"mutate": mutate, "rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
     how |= {"loss": loss_of(loss, out, resume), "device": device, "seed": seed, "resume": resume}

@@ -100,8 +100,9 @@ def told(judge: "Judge", groups: Sequence["Group"]) -> tuple[dict[str, Any], lis
     if not judge.exact:
         note("a model with latents gives bounds: -log2 p is at most what is written")
     named = strangest(judge, groups, STRANGEST)
-    result |= {"strangest": [{"example": name, "score": value} for name, value in named]}
-    text += ["", f"strangest by {judge.by}: " + ", ".join(f"{name} ({value:.3f})" for name, value in named)]
+    result |= {"strangest": [{"source": of, "example": name, "score": value} for of, name, value in named]}
+    each = [f"{name if len(groups) == 1 else f'{of} {name}'} ({value:.3f})" for of, name, value in named]
+    text += ["", f"strangest by {judge.by}: " + ", ".join(each)]
     return result, text
 
 

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Part(NamedTuple):
-    """Examples (N, *shape), or recordings: (N,) arrays of (T,) each; where there are any, their labels and files (N,)."""
+    """Examples (N, *shape), or recordings: (N,) arrays of (T,) each; their labels (N,) and files (N,) if known."""
 
     x: Array
     labels: Array | None = None

@@ -73,7 +73,8 @@ def load(
 
     Args:
         source: "digits", "photos", a folder of pictures or of recordings, or a file: .npy, .npz, .csv, a recording,
-            a picture (which can be evaluated on: `whole`). A folder of a built-in name is read when it is written as a path ("./digits").
+            a picture (to be evaluated on, by `whole`). A folder of a built-in name is read when it is written as a
+            path ("./digits").
         size: of pictures: the short side is brought to `size` and the middle is kept; or (H, W), covered in the same
             way. Every pixel is the mean of the area that it covers.
         bits: keeps the top bits of 8- or 16-bit levels; of recordings, with `linear`.

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ancestral.anomaly import CODECS, SCORES, Evidence, Score, auroc, gathered, likelihood, surprise
+from ancestral.anomaly import CODECS, SCORES, Evidence, Score, auroc, gathered, likelihood, share_of, surprise
 from ancestral.data import Data, Recordings, Split
 from ancestral.data.restore import Pictures
 from ancestral.files import replacing
@@ -186,7 +186,7 @@ def judged(
     parts = [(unlabelled(data), anomalous) for data, anomalous in together(read, split)]
     groups: list[Group] = []
     for i, (data, anomalous) in enumerate(parts):
-        seen = judge.evidence(data, split, limit, lambda share, i=i: told((i + share) / len(parts)))
+        seen = judge.evidence(data, split, limit, share_of(told, i, len(parts)))
         groups.append(group_of(judge, data, split, limit, seen, anomalous))
     return groups
 
@@ -246,9 +246,9 @@ def areas(judge: Judge, groups: Sequence[Group]) -> dict[str, dict[str, float | 
     return found
 
 
-def strangest(judge: Judge, groups: Sequence[Group], n: int) -> list[tuple[str, float]]:
-    """Return the names of the strangest examples and their scores, by `Judge.by`."""
-    return [(group.names[i], value) for group, i, value in ranked(judge, groups)[:n]]
+def strangest(judge: Judge, groups: Sequence[Group], n: int) -> list[tuple[str, str, float]]:
+    """Return the sources and names of the strangest examples, and their scores, by `Judge.by`."""
+    return [(group.source, group.names[i], value) for group, i, value in ranked(judge, groups)[:n]]
 
 
 def ranked(judge: Judge, groups: Sequence[Group]) -> list[tuple[Group, int, float]]:
