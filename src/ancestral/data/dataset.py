@@ -130,8 +130,8 @@ class Data:
         """Return the examples `index` of a split, as a model takes them, and their context: of `given`, or labels.
 
         Dynamic binarization, dequantization and mutation draw here. A draw is a function of (seed, split, epoch) and of
-        the example alone: it is the same in every process, in whatever batches the examples come, and after a training run
-        was resumed.
+        the example alone: it is the same in every process, in whatever batches the examples come, and after a training
+        run was resumed.
 
         Args:
             split: "train", "valid" or "test".
