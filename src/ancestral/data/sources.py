@@ -21,7 +21,7 @@ from .given import GIVEN, Given
 from .mel import Mel
 from .parts import Found, Part, restoring, with_bits, with_splits
 from .pictures import Size, resized
-from .restore import Arrays, Audio, Pictures
+from .restore import Arrays, Audio, Pictures, Table
 from .table import read_table
 from .windows import checked_count, of_recordings
 
@@ -102,17 +102,14 @@ def load(
         raise ValueError(f"seed={seed}: give 0 or more")
     _checked_size(size)
     for_levels = [option is not None for option in (size, bits, binarize)]
-    if mutate is not None and not 0 < mutate <= 1:
-        raise ValueError(f"mutate={mutate}: give the share of values that are replaced, above 0 and at most 1")
-    if Path(source).suffix.lower() == ".csv" and any([*for_levels, dequantize, mutate]):
-        raise ValueError(
-            f"{source} is a table: size, bits, binarize, dequantize, mutate are for pictures: leave them out"
-        )
+    if Path(source).suffix.lower() == ".csv" and any([*for_levels, dequantize]):
+        raise ValueError(f"{source} is a table: size, bits, binarize, dequantize are for pictures: leave them out")
     checked_count("rate", rate)
     checked_count("window", window)
     if rate is not None and not SLOWEST <= rate <= FASTEST:
         raise ValueError(f"rate={rate}: give samples a second, from {SLOWEST} to {FASTEST}")
     found = _read(source, size, skip_bad, seed, rate)
+    _checked_mutate(mutate, found, dequantize, given)
     if whole and list(found.parts) == ["train"]:
         found = replace(found, parts={"test": found.parts["train"]})
     options = {
@@ -126,9 +123,8 @@ def load(
     }
     path = None if _is_built_in(source) else str(Path(source).resolve())
     if isinstance(found.restore, Audio):
-        if size is not None or binarize is not None or dequantize or mutate:
-            what = "size, binarize, dequantize, mutate"
-            raise ValueError(f"{source} holds recordings: {what} are for pictures: leave them out")
+        if size is not None or binarize is not None or dequantize:
+            raise ValueError(f"{source} holds recordings: size, binarize, dequantize are for pictures: leave them out")
         options |= {"linear": linear, "window": window}
         return replace(of_recordings(str(source), found, options, given, seed), path=path)
     if linear or rate is not None or window is not None:
@@ -138,9 +134,6 @@ def load(
     data = data if binarize is None else _binarized(data, binarize)
     if given is not None and dequantize:
         raise ValueError("given and dequantize (--given, --dequantize) do not go together: leave one out")
-    if mutate is not None and (dequantize or given is not None or data.levels is None):
-        other = "given" if given is not None else "dequantize" if dequantize else "continuous data"
-        raise ValueError(f"mutate and {other} do not go together: leave mutate (--mutate) out")
     data = replace(data, mutate=mutate or 0.0)
     data = data if given is None else _giving(data, given)
     return _dequantized(data) if dequantize else data
@@ -203,6 +196,18 @@ def _checked_size(size: Any) -> None:
     sides = size if isinstance(size, tuple) else (size,)
     if size is not None and (len(sides) > 2 or any(not isinstance(s, int) or s < 1 for s in sides)):
         raise ValueError(f"size={size!r}: give one positive integer, or two (height, width)")
+
+
+def _checked_mutate(mutate: float | None, found: Found, dequantize: bool, given: Given | None) -> None:
+    if mutate is None:
+        return
+    if not 0 < mutate <= 1:
+        raise ValueError(f"mutate={mutate}: give the share of values that are replaced, above 0 and at most 1")
+    if found.levels is None or isinstance(found.restore, Audio | Table):
+        raise ValueError("mutate is for levels of pictures and arrays, got a table, recordings or floats: leave it out")
+    if dequantize or given is not None:
+        other = "dequantize (--dequantize)" if dequantize else "given (--given)"
+        raise ValueError(f"mutate (--mutate) and {other} do not go together: leave one out")
 
 
 def _name(binarize: Binarize | None) -> str | None:
