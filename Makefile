@@ -69,6 +69,7 @@ tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/audio.py --table
 	$(BIN)/python benchmarks/latents.py --table
 	$(BIN)/python benchmarks/compression.py --table
+	$(BIN)/python benchmarks/anomaly.py --table
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

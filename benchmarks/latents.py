@@ -37,6 +37,7 @@ def command_of(run: Run) -> str:
     named = "DATA.npz" if source.suffix else "FOLDER" if source.is_absolute() else source
     words = [f"ancestral train {run.name} --data {named} --out {run.folder.name}"]
     words += [f"--{key} {options[key]}" for key in ("bits", "binarize") if options.get(key)]
+    words += [f"--mutate {options['mutate']:g}"] if options.get("mutate") else []
     words += ["--linear"] if options.get("linear") else []
     words += [f"--{key} {training[key]}" for key in ("epochs", "steps", "minutes") if training.get(key)]
     words += [f"--batch-size {training['batch_size']} --lr {training['lr']:g}"]

@@ -18,8 +18,10 @@ from ancestral.cli.options import (
     Compile,
     Context,
     Device,
+    GivenName,
     Limit,
     LossName,
+    Mutate,
     Part,
     RunFolder,
     Seconds,
@@ -69,14 +71,9 @@ def train(
     size: Annotated[int | None, at_least_one("Bring pictures to N x N.")] = None,
     bits: Annotated[int | None, at_least_one("Keep the top N bits of every level.")] = None,
     binarize: Annotated[Literal["static", "dynamic", "threshold"] | None, typer.Option(help="Make 2 levels.")] = None,
-    given: Annotated[
-        Literal["grey", "small", "mel"] | None,
-        typer.Option(help="What the model is given of each picture or recording, to add the rest."),
-    ] = None,
+    given: GivenName = None,
     dequantize: Annotated[bool, typer.Option("--dequantize", help="Make levels continuous, by uniform noise.")] = False,
-    mutate: Annotated[
-        float | None, typer.Option(metavar="P", help="For a background model of `score`: replace this share of levels.")
-    ] = None,
+    mutate: Mutate = None,
     rate: Annotated[int | None, typer.Option(metavar="HZ", min=1, help="Bring recordings to HZ samples/s.")] = None,
     linear: Annotated[bool, typer.Option("--linear", help="Take 16-bit samples, not 256 codes of the mu-law.")] = False,
     window: Annotated[int | None, at_least_one("Samples of an example, 4096 by default.")] = None,
@@ -108,14 +105,8 @@ def train(
     device_named(device)
     earlier(out, resume)  # an occupied folder is said before the data is read
     followed = None if recipe is None else recipe_named(recipe)
-    options: dict[str, Any] = {
-        "size": size,
-        "bits": bits,
-        "binarize": binarize,
-        "dequantize": dequantize,
-        "given": given,
-    }
-    options |= {"mutate": mutate, "rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
+    options: dict[str, Any] = {"size": size, "bits": bits, "binarize": binarize, "given": given, "mutate": mutate}
+    options |= {"dequantize": dequantize, "rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
     how |= {"loss": loss_of(loss, out, resume), "device": device, "seed": seed, "resume": resume}
     if resume:

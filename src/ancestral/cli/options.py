@@ -9,8 +9,10 @@ __all__ = [
     "Compile",
     "Context",
     "Device",
+    "GivenName",
     "Limit",
     "LossName",
+    "Mutate",
     "Part",
     "RunFolder",
     "Seconds",
@@ -23,6 +25,13 @@ __all__ = [
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `ancestral train` wrote.")]
 Source = Annotated[
     str | None, typer.Option("--data", metavar="SOURCE", help="One of `ancestral data`, a file, a folder.")
+]
+GivenName = Annotated[
+    Literal["grey", "small", "mel"] | None,
+    typer.Option("--given", help="What the model is given of each picture or recording, to add the rest."),
+]
+Mutate = Annotated[
+    float | None, typer.Option(metavar="P", help="Of a background model for `score`: replace this share of levels.")
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of all random numbers.")]
