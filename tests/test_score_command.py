@@ -132,6 +132,20 @@ def test_unknown_labels_do_not_matter(call: Call, runs: dict[str, Path], tmp_pat
     assert [row["example"] for row in rows(tmp_path / "s.csv")] == ["0", "1", "2", "3"]
 
 
+def test_bounds_of_dequantized_levels_and_what_a_model_is_given(call: Call, tmp_path: Path) -> None:
+    for option, source in ((("--dequantize",), "digits"), (("--given", "grey", "--size", "8"), "photos")):
+        run = tmp_path / source
+        how = ("--data", source, "--out", run, "--steps", 1, "--set", "layers=1", "channels=4", "classes=null")
+        assert call("train", "gated-pixelcnn", *how, *option).status == 0
+        maps = ("--maps", tmp_path / "maps.png") if source == "photos" else ()
+        done = call("score", run, source, "--limit", 9, "--out", tmp_path / "s.csv", *maps, "--json")
+        assert done.status == 0, done.err
+        assert done.json["exact"] is (source == "photos")
+        assert done.json["scores"][0]["examples"] == 9
+        assert done.json["scores"][0]["means"]["likelihood"] > 0  # of levels, not of a density
+    assert (tmp_path / "maps.png").exists()
+
+
 def test_latents_give_bounds_and_say_so(call: Call, runs: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.csv"
     done = call("score", runs["latent"], folder, "--out", out, "--samples", 3, "--json")

@@ -98,7 +98,7 @@ def told(judge: "Judge", groups: Sequence["Group"]) -> tuple[dict[str, Any], lis
             [head, *shown],
         ]
     if not judge.exact:
-        note("a model with latents gives bounds: -log2 p is at most what is written")
+        note("these are bounds (of latents, or of dequantized levels): -log2 p is at most what is written")
     named = strangest(judge, groups, STRANGEST)
     result |= {"strangest": [{"source": of, "example": name, "score": value} for of, name, value in named]}
     each = [f"{name if len(groups) == 1 else f'{of} {name}'} ({value:.3f})" for of, name, value in named]

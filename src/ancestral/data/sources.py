@@ -134,7 +134,7 @@ def load(
     data = data if binarize is None else _binarized(data, binarize)
     if given is not None and dequantize:
         raise ValueError("given and dequantize (--given, --dequantize) do not go together: leave one out")
-    data = replace(data, mutate=mutate or 0.0)
+    data = data if mutate is None else _mutating(data, mutate)
     data = data if given is None else _giving(data, given)
     return _dequantized(data) if dequantize else data
 
@@ -208,6 +208,11 @@ def _checked_mutate(mutate: float | None, found: Found, dequantize: bool, given:
     if dequantize or given is not None:
         other = "dequantize (--dequantize)" if dequantize else "given (--given)"
         raise ValueError(f"mutate (--mutate) and {other} do not go together: leave one out")
+
+
+def _mutating(data: Data, mutate: float) -> Data:
+    note = f"{100 * mutate:g} % of the levels of every batch replaced by any others, as a background model wants it"
+    return replace(data, mutate=mutate, notes=(*data.notes, note))
 
 
 def _name(binarize: Binarize | None) -> str | None:

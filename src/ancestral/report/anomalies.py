@@ -87,8 +87,7 @@ class Group(NamedTuple):
         names: of the examples: their files, or their numbers in the split.
         bits: -log2 p of each.
         scores: of each, by the name of the score.
-        x: levels of pictures, (N, *shape); None of recordings.
-        context: maps that the model is given, (N, c, h, w), or None.
+        data: that they are of, its part, and where they are in it: (N,), or (W,) windows of recordings.
     """
 
     source: str
@@ -96,8 +95,12 @@ class Group(NamedTuple):
     names: list[str]
     bits: Tensor
     scores: dict[str, Tensor]
-    x: Tensor | None
-    context: Tensor | None
+    data: tuple[Data, str, Tensor]
+
+    def example(self, i: int) -> tuple[Tensor, Tensor | None]:
+        """Return one example (1, *shape) of what are no recordings, and what the model is given of it."""
+        data, split, index = self.data
+        return data.batch(split, index[[i]])
 
 
 def judge_of(run: Run, background: Run | None, methods: Sequence[str] | None, samples: int) -> Judge:
@@ -218,12 +221,10 @@ def joined(group: Sequence[Data], split: str) -> Data:
 def group_of(judge: Judge, data: Data, split: str, limit: int | None, seen: Evidence, anomalous: bool) -> Group:
     """Return the scores of data with the names of its examples."""
     part, index = data.split(split), data.limited(split, limit)
-    recorded = isinstance(part, Recordings)
     which = part.recording[index].unique() if isinstance(part, Recordings) else index
     names = [part.files[i] if part.files else str(i) for i in which.tolist()]
     scores = {name: score(seen) for name, score in judge.scores.items()}
-    x, context = (None, None) if recorded else data.batch(split, index)
-    return Group(data.name, anomalous, names, seen.bits, scores, x, context)
+    return Group(data.name, anomalous, names, seen.bits, scores, (data, split, index))
 
 
 def figures(judge: Judge, groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -283,10 +284,10 @@ def check_maps(run: Run, out: Path) -> None:
 def write_maps(judge: Judge, groups: Sequence[Group], out: Path) -> str:
     """Write the strangest pictures, below each its surprise, and below that the ratio; return what is shown."""
     chosen = ranked(judge, groups)[:SHOWN]
-    x = torch.stack([group.x[i] for group, i, _ in chosen if group.x is not None])
-    given = [group.context[i] for group, i, _ in chosen if group.context is not None]
-    context = torch.stack(given).to(judge.run.model.device) if given else None
+    examples = [group.example(i) for group, i, _ in chosen]
+    x, given = torch.cat([x for x, _ in examples]), [context for _, context in examples if context is not None]
     there = x.to(judge.run.model.device)
+    context = torch.cat(given).to(there.device) if given else None
     ours = surprise(judge.run.model, there, context).sum(1).cpu().numpy()
     top = max(float(np.quantile(ours, 0.995)), 1e-9)  # one pixel that nobody could foresee would leave the others dark
     rows, words = (
