@@ -90,6 +90,18 @@ def test_every_level_is_decoded(make: Callable[[int], Distribution], levels: int
     assert bool(sure.any())
 
 
+@pytest.mark.parametrize("levels", [TABLE + 1, CELLS, 65536])
+def test_what_has_no_mass_is_coded_too(levels: int) -> None:
+    """Else the first bits of a stack that fall on such a digit could not be taken, by whatever latent comes next."""
+    v = torch.arange(0, levels, 101)
+    p, coder = rows(certain(levels), len(v)), constriction.stream.queue.RangeEncoder()
+    for part in intervals(p, levels, v):
+        assert bool(part.sure.all())
+        coder.encode(np.ones(len(v), np.int32), FAMILY, triples(part.low, part.high).numpy())
+    read = reader(constriction.stream.queue.RangeDecoder(coder.get_compressed()))
+    assert decoded(p, levels, read, np.ones(len(v), bool), v.device).tolist() == v.tolist()
+
+
 @pytest.mark.parametrize("levels", [2, 256, TABLE, TABLE + 1, CELLS, 30_000, 65536])
 def test_digits_are_those_of_all_levels(levels: int) -> None:
     digits = digits_of(levels)

@@ -41,6 +41,9 @@ LOW_GRID = 18  # g of a low digit, whose edges are the less sure the less likely
 MARGIN = 2.0**-40
 # F within the digits above, as a share of their mass: other parameters change it as much as the mass, rounding does not
 LOW_MARGIN, ROUNDING = 2.0**-38, 2.0**-46
+TINY = (
+    2.0**-24
+)  # mass of the digits above below which all values of a low one count alike: nobody could say how they do
 
 
 class Interval(NamedTuple):
@@ -107,9 +110,12 @@ def intervals(p: Distribution, levels: int, v: Tensor) -> list[Interval]:
     (span, count), *lower = digits
     found = [interval(begin, end, v // span, count, grid_of(count), MARGIN)]
     for (span, count), below, above in zip(lower, rest[::2], rest[1::2], strict=True):
-        mass = end - begin
-        low, high, margin = (below - begin) / mass, (above - begin) / mass, LOW_MARGIN + ROUNDING / mass
-        found.append(interval(low, high, v // span % count, count, LOW_GRID, margin))
+        mass, digit = end - begin, v // span % count
+        flat = mass < TINY
+        low = torch.where(flat, digit / count, (below - begin) / mass)
+        high = torch.where(flat, (digit + 1) / count, (above - begin) / mass)
+        of = interval(low, high, digit, count, LOW_GRID, torch.where(flat, 0, LOW_MARGIN + ROUNDING / mass))
+        found.append(of._replace(sure=of.sure & ((mass - TINY).abs() > MARGIN)))
         begin, end = below, above
     return found
 
@@ -130,8 +136,7 @@ def decoded(p: Distribution, levels: int, read: Read, rows: NDArray[np.bool_], d
         last = torch.arange(span - 1, span * count, span, device=device).expand(len(rows), -1)
         at = (last if grid is None else last + torch.from_numpy(value)[:, None].to(device)).clamp(max=levels - 1)
         cdf = p.cdf(at).double().cpu().numpy()[chosen]
-        with np.errstate(all="ignore"):  # a digit of no mass is not coded, but those of all examples are divided by it
-            shares = cdf if grid is None else (cdf - begin[:, None]) / mass[:, None]
+        shares = cdf if grid is None else within(cdf, begin[:, None], mass[:, None])
         grid = grid_of(count) if grid is None else LOW_GRID
         symbol = read(table(shares, count, grid))
         value[chosen] += span * symbol
@@ -140,6 +145,13 @@ def decoded(p: Distribution, levels: int, read: Read, rows: NDArray[np.bool_], d
             begin = np.where(symbol > 0, cdf[each, symbol - 1], begin)
             mass = cdf[each, symbol] - begin
     return np.minimum(value[chosen], levels - 1)
+
+
+def within(cdf: Array, begin: Array, mass: Array) -> Array:
+    """Return F at each value of a low digit (N, K) as a share of the mass (N, 1) of the digits above."""
+    count = cdf.shape[1]
+    with np.errstate(all="ignore"):  # there may be no mass
+        return np.where(mass < TINY, np.arange(1, count + 1) / count, (cdf - begin) / mass)
 
 
 def table(cdf: Array, levels: int, grid: int) -> Array:
