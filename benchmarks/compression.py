@@ -1,6 +1,7 @@
 """How small files become: the test part of data by trained models, beside codecs for pictures, sound and anything.
 
     python benchmarks/compression.py RUN [RUN ...] [--limit N] [--examples N]     writes results/compression.json
+    python benchmarks/compression.py --others RUN [RUN ...]                       measures the other codecs again
     python benchmarks/compression.py --table                                      writes docs/compression.md
 
 All of the test part is measured, or a seeded choice of it, as levels without names; of recordings all. Other codecs get
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=64, help="of a chunk")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--others", action="store_true", help="measure only other codecs, of runs that are there")
     parser.add_argument("--pictures", type=Path, default=PICTURES, help="folder for pictures of where the bits are")
     parser.add_argument("--table", action="store_true", help="write the document, and do nothing else")
     arguments = parser.parse_args()
@@ -185,7 +187,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = {row["run"]: row for row in (read_json(arguments.json)["rows"] if arguments.json.exists() else [])}
     for folder in arguments.runs:
-        rows[folder.name] = row = measure(folder, arguments.limit, arguments.examples)
+        if arguments.others:
+            run = open_run(folder, "cpu")
+            row = rows[folder.name]
+            row["others"] = others(run, chosen(run, row["count"]))
+        else:
+            row = measure(folder, arguments.limit, arguments.examples)
+        rows[folder.name] = row
         draw(folder, arguments.pictures / f"{folder.name}.png")
         write_json(arguments.json, {"benchmark": "compression", "rows": list(rows.values())})
         print(f"{folder.name}: {row['portable']['bits_per_dim']:.4f} bits/dim, {row['others']}", flush=True)

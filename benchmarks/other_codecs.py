@@ -4,6 +4,7 @@ import bz2
 import importlib.util
 import io
 import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ PICTURE_CODECS: dict[str, dict[str, Any]] = {
     "WebP": {"format": "webp", "lossless": True, "quality": 100, "method": 6},
 }
 if importlib.util.find_spec("pillow_jxl"):
-    PICTURE_CODECS["JPEG XL"] = {"format": "jxl", "lossless": True, "effort": 9}
+    PICTURE_CODECS["JPEG XL"] = {"format": "jxl", "lossless": True, "effort": 10}
 STREAM_CODECS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
     "bzip2": lambda data: bz2.compress(data, 9),
@@ -44,11 +45,14 @@ def of_pictures(pictures: Sequence[Image.Image], values: int) -> tuple[dict[str,
 
 
 def picture_bytes(picture: Image.Image, codec: str) -> int:
-    """Return the size of a picture as a file; as one of 8 bits where the format has no other, if that is smaller."""
+    """Return the size of a picture as a file; as one of 8 bits where the format has no other, if that is smaller.
+
+    Of PNG the rows as they are, too, which Pillow always filters: small pictures are smaller without.
+    """
     options = PICTURE_CODECS[codec]
     if options["format"] == "jxl":
         import pillow_jxl  # noqa: F401 (it makes the format known)
-    sizes = []
+    sizes = [unfiltered(picture)] if options["format"] == "png" and picture.mode != "1" else []
     for mode in {picture.mode, "L" if picture.mode == "1" else picture.mode}:
         if mode == "1" and options["format"] != "png":
             continue
@@ -56,6 +60,14 @@ def picture_bytes(picture: Image.Image, codec: str) -> int:
         picture.convert(mode).save(file, **options)
         sizes.append(file.tell())
     return min(sizes)
+
+
+def unfiltered(picture: Image.Image) -> int:
+    """Return the size of a PNG file whose rows have no filter: the deflated rows, and what every file has."""
+    values = np.asarray(picture).reshape(picture.height, -1)
+    rows = np.pad(values, ((0, 0), (1, 0))).tobytes()  # each begins with the number of its filter
+    signature, chunk, head = 8, 12, 13
+    return len(zlib.compress(rows, 9)) + signature + 3 * chunk + head
 
 
 def one_picture(pictures: Sequence[Image.Image]) -> Image.Image:
