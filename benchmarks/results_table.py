@@ -21,9 +21,9 @@ KINDS = {
     False: "*At most* marks bounds, the others are exact: -log p(x).",
 }
 
-FOOT = """`make results DATA=FOLDER` follows these recipes with {seeds} seeds each; `ancestral recipes NAME` says all of one,
-the checksum of its data too. FOLDER has the file that each command names, and each row that was measured is in
-results/recipes.json. For one seed:
+FOOT = """`make results DATA=FOLDER` follows these recipes; `ancestral recipes NAME` says all that one holds, the checksum
+of its data too. FOLDER has the file that each command names, and results/recipes.json what each run came to. With the
+first seed:
 """
 
 
@@ -38,8 +38,7 @@ def page(result: Mapping[str, Any]) -> str:
         head = ("recipe", "parameters", "seconds", "here")
         parts += ["", "Without a reported figure for this split of the data:", ""]
         parts += table(head, [line[:4] for line in lines(alone)])
-    seeds = len({row["seed"] for row in rows})
-    parts += ["", "## How they were made", "", FOOT.format(seeds=seeds), "```sh"]
+    parts += ["", "## How they were made", "", FOOT, "```sh"]
     parts += [group[0]["command"] for group in groups(rows)]
     parts += ["```", "", *(machine_line(machine) for machine in machines(rows))]
     return "\n".join(parts) + "\n"

@@ -63,19 +63,19 @@ def connect4_made() -> Recipe:
 def dna_made() -> Recipe:
     """MADE on dna."""
     data = binary("dna", 180, (1400, 600, 1186), "291722b60924f031")
-    return made(data, 83.63, {"steps": 2000, "batch_size": 50, "weight_decay": 0.6}, {})
+    return made(data, 83.63, {"steps": 4000, "batch_size": 50, "weight_decay": 0.8}, {})
 
 
 def mushrooms_made() -> Recipe:
     """MADE on mushrooms."""
     data = binary("mushrooms", 112, (2000, 500, 5624), "d34fad5b9c2aa044")
-    return made(data, 9.68, {"steps": 3000, "batch_size": 50, "weight_decay": 0.03}, {})
+    return made(data, 9.68, {"steps": 6000, "batch_size": 50, "weight_decay": 0.03}, {})
 
 
 def nips_made() -> Recipe:
     """MADE on nips-0-12."""
     data = binary("nips", 500, (400, 100, 1240), "2578495dd17ebfd1")
-    return made(data, 280.25, {"steps": 600, "batch_size": 20, "weight_decay": 3.0}, {"direct": False})
+    return made(data, 280.25, {"steps": 1200, "batch_size": 20, "weight_decay": 4.5}, {"direct": False})
 
 
 def gaussian_made(data: Wanted, value: float, training: dict[str, Any]) -> Recipe:
