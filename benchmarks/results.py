@@ -64,10 +64,11 @@ class Job(NamedTuple):
         written = json.dumps([self.identity, self.seed], sort_keys=True).encode()
         return f"{self.name}-seed{self.seed}-{hashlib.sha256(written).hexdigest()[:8]}"
 
-    def words(self, out: object, source: object) -> list[str]:
+    def words(self, out: object, source: object, resume: bool = False) -> list[str]:
         """Return the words of the training command."""
         data = [] if source is None else ["--data", str(source)]
-        return ["train", "--recipe", self.name, *data, "--out", str(out), "--seed", str(self.seed)]
+        seed = ["--resume"] if resume else ["--seed", str(self.seed)]
+        return ["train", "--recipe", self.name, *data, "--out", str(out), *seed]
 
     def known(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Say whether one of the rows is of this job."""
@@ -97,7 +98,11 @@ def trouble(recipe: Recipe, folder: Path | None) -> str | None:
     path = file_of(recipe, folder)
     if folder is None or not path.is_file():
         return f"no {path}: {recipe.data.where}"
-    if (found := recipe.data.differing(load(path))) is not None:
+    try:
+        found = recipe.data.differing(load(path))
+    except (ValueError, OSError) as error:
+        return str(error)
+    if found is not None:
         return f"{path} holds other examples: checksum {found}, wanted {recipe.data.checksum}"
     return None
 
@@ -105,9 +110,7 @@ def trouble(recipe: Recipe, folder: Path | None) -> str | None:
 def measure(job: Job, threads: int, runs: Path) -> dict[str, Any]:
     """Train, or go on with a run that was interrupted, and evaluate; return the row."""
     out = runs / job.folder
-    begun = (out / CONFIG).exists()
-    words = ["train", "--out", str(out), "--resume"] if begun else job.words(out, job.source)
-    trained, _ = ancestral(words, threads)
+    trained, _ = ancestral(job.words(out, job.source, resume=(out / CONFIG).exists()), threads)
     if trained["interrupted"]:
         raise RuntimeError("interrupted; measure again to go on")
     found, _ = ancestral(["evaluate", str(out)], threads)

@@ -21,9 +21,9 @@ KINDS = {
     False: "*At most* marks bounds, the others are exact: -log p(x).",
 }
 
-FOOT = """`make results DATA=FOLDER` follows these recipes; `ancestral recipes NAME` says all that one holds, the checksum
-of its data too. FOLDER has the file that each command names, and results/recipes.json what each run came to. With the
-first seed:
+FOOT = """`make results DATA=FOLDER` follows these recipes; `ancestral recipes NAME` says all that one holds, with the
+checksum of its data. FOLDER has the file that each command names; results/recipes.json has what each run came to. With
+the first seed:
 """
 
 

@@ -43,6 +43,7 @@ from ancestral.recipes.tables import (
     mushrooms_made,
     nips_made,
     power_plant_made,
+    wine_quality_red_made,
 )
 
 __all__ = ["RECIPES", "Expected", "Recipe", "Wanted"]
@@ -56,6 +57,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "nips-made": nips_made,
     "power-plant-made": power_plant_made,
     "kin8nm-made": kin8nm_made,
+    "wine-quality-red-made": wine_quality_red_made,
     "mnist-made": mnist_made,
     "mnist-made-deep": mnist_made_deep,
     "mnist-pixelcnn": mnist_pixelcnn,
