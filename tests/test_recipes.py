@@ -1,6 +1,8 @@
 """Recipes: that their models can be built, what they have to say of data, and that training follows them."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,3 +243,15 @@ def test_another_table_is_refused(call: Call, tmp_path: Path) -> None:
         assert wants in error
         assert "is meant" not in error
     assert "of 5 columns of continuous values" in call("recipes", "power-plant-made").out
+
+
+@pytest.mark.parametrize("name", ["dna-made", "mushrooms-made", "nips-made", "wine-quality-red-made"])
+def test_checksums_are_those_of_the_data(name: str, shared: Path, tmp_path: Path) -> None:
+    wanted = RECIPES[name]().data
+    path = tmp_path / f"{wanted.file}.npz"
+    subprocess.run([sys.executable, shared / "tools" / "unpack.py", wanted.file, path], check=True)
+    data = load(path)
+    assert wanted.differing(data) is None
+    check_wanted(name, RECIPES[name](), data)
+    counts = " + ".join(f"{len(part):,}" for part in data.splits.values())
+    assert counts in wanted.where or f"{sum(map(len, data.splits.values())):,} rows" in wanted.where
