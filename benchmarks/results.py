@@ -16,6 +16,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +116,6 @@ def measure(job: Job, threads: int, runs: Path) -> dict[str, Any]:
         raise RuntimeError("interrupted; measure again to go on")
     found, _ = ancestral(["evaluate", str(out)], threads)
     figure = found["ensemble"] or found
-    expected = job.recipe.expected
     file = None if job.source is None else job.source.name
     return {
         "recipe": job.name,
@@ -127,7 +127,7 @@ def measure(job: Job, threads: int, runs: Path) -> dict[str, Any]:
         **{key: trained[key] for key in ("steps", "epochs", "best_step", "seconds", "valid_nats")},
         **{key: figure[key] for key in FIGURES},
         **{key: found[key] for key in ("masks", "exact", "count")},
-        "reported": {"value": expected.value, "unit": expected.unit, "source": expected.source},
+        "reported": asdict(job.recipe.expected),
         "machine": {**machine.describe(), "threads": threads, "ancestral": __version__},
     }
 
@@ -137,14 +137,16 @@ def put(result: dict[str, Any], row: dict[str, Any]) -> None:
     key = row["recipe"], row["seed"]
     rows = [other for other in result["rows"] if (other["recipe"], other["seed"]) != key] + [row]
     order = list(RECIPES)
-    result["rows"] = sorted(
-        (row for row in rows if row["recipe"] in order), key=lambda row: (order.index(row["recipe"]), row["seed"])
-    )
+    result["rows"] = sorted(rows, key=lambda row: (order.index(row["recipe"]), row["seed"]))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is asked for and not known, write the JSON after each row; return how many runs failed."""
     result = read_json(arguments.json) if arguments.json.exists() else {"benchmark": "results", "rows": []}
+    result["rows"] = [row for row in result["rows"] if row["recipe"] in RECIPES]
+    for row in result["rows"]:  # what is expected may be known better since
+        row["reported"] = asdict(RECIPES[row["recipe"]]().expected)
+    write_json(arguments.json, result)
     names = arguments.recipes or [name for name, recipe in RECIPES.items() if recipe().quick]
     failed = 0
     for name, source in sources(names, arguments.data):

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ancestral.report.words import plus_minus
 from models_table import table
 
 Row = Mapping[str, Any]
@@ -65,7 +66,7 @@ def lines(found: Sequence[Sequence[Row]]) -> Iterator[tuple[str, ...]]:
     for rows in found:
         row, key = rows[0], key_of(rows[0])
         value = statistics.fmean(each[key] for each in rows)
-        figures = ", ".join(f"{each[key]:.2f} ± {each[f'{key}_se']:.2f}" for each in rows)
+        figures = ", ".join(plus_minus(each[key], each[f"{key}_se"], 3) for each in rows)
         masks = "" if row["masks"] is None else f" ({row['masks']} masks)"
         yield (
             f"`{row['recipe']}`",

@@ -109,7 +109,7 @@ def test_a_row_is_measured_once(
     assert row["count"] == 10
     assert 0 < row["nats"] < 6
     assert row["checksum"] == tiny.data.checksum
-    assert f"{row['nats']:.2f} ± {row['nats_se']:.2f} nats" in benchmark.page({"rows": [row]})
+    assert f"{row['nats']:.3f} ± {row['nats_se']:.3f} nats" in benchmark.page({"rows": [row]})
 
     assert follow(benchmark, monkeypatch, tmp_path, data=tmp_path) == [row]
     assert len(said) == 4
@@ -157,8 +157,8 @@ def test_rows_without_reported_figures_have_a_table_of_their_own(benchmark: Any)
         for seed in (0, 1)
     ]
     page = benchmark.page({"rows": rows})
-    assert "| `one` | 7 | 5 | 3.00 ± 0.10, 4.00 ± 0.10 nats | 3.50 | +0.00 | a paper |" in page
-    assert "| `two` | 7 | 5 | 3.00 ± 0.10, 4.00 ± 0.10 nats |\n" in page
+    assert "| `one` | 7 | 5 | 3.000 ± 0.100, 4.000 ± 0.100 nats | 3.50 | +0.00 | a paper |" in page
+    assert "| `two` | 7 | 5 | 3.000 ± 0.100, 4.000 ± 0.100 nats |\n" in page
     assert page.index("`one`") < page.index("Without a reported figure") < page.index("`two`")
     assert "All figures are exact" in page
     assert "*At most* marks bounds" in benchmark.page({"rows": [{**rows[0], "exact": False}]})
