@@ -10,7 +10,7 @@ DEMO := runs/demo
 # touched when the installation is complete, hence made again when it was interrupted or what it installs has changed
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-all lint format typecheck bench tables clean
+.PHONY: help install demo test test-all lint format typecheck bench results tables clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ bench: $(INSTALLED) ## measure sampling and training, into JSON and tables
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/audio.py
 
+results: $(INSTALLED) ## follow the recipes that a CPU follows in minutes: make results DATA=FOLDER, with NAME.npz there
+	$(BIN)/python benchmarks/results.py $(if $(DATA),--data '$(DATA)')
+
 tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/models.py --table
 	$(BIN)/python benchmarks/sampling.py --table
@@ -70,6 +73,7 @@ tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/latents.py --table
 	$(BIN)/python benchmarks/compression.py --table
 	$(BIN)/python benchmarks/anomaly.py --table
+	$(BIN)/python benchmarks/results.py --table
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,8 @@
 """Recipes: that their models can be built, what they have to say of data, and that training follows them."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ancestral.cli.recipes import check_wanted, likelihood_for
+from ancestral.cli.recipes import check_wanted, checksum_line, likelihood_for
 from ancestral.data import BINARIZE, load
+from ancestral.data.dataset import SPLITS
 from ancestral.latents import Dense, Residual
 from ancestral.likelihoods import LogisticMixture
 from ancestral.models import MODELS
 from ancestral.recipes import RECIPES, Recipe
+from ancestral.training.resuming import fingerprint
 from calls import Call
 from datafiles import npz
 
@@ -48,9 +52,12 @@ def smallest(recipe: Recipe) -> list[str]:
 def some(recipe: Recipe, path: Path, count: int = 12) -> Path:
     """A file of random data as a recipe wants it."""
     levels = 256 if recipe.data.binarize else recipe.data.levels
-    shape = (count, *recipe.data.shape)
-    x = np.random.default_rng(0).integers(levels, size=shape, dtype=np.uint8 if levels in (2, 256) else np.int16)
-    x[:, 0, 0, 0] = levels - 1
+    random, shape = np.random.default_rng(0), (count, *recipe.data.shape)
+    if levels is None:
+        x = random.normal(size=shape).astype(np.float32)
+    else:
+        x = random.integers(levels, size=shape, dtype=np.uint8 if levels in (2, 256) else np.int16)
+        x.reshape(count, -1)[:, 0] = levels - 1
     return npz(path, train=x, valid=x[:4], test=x[:4])
 
 
@@ -59,9 +66,9 @@ def test_every_recipe_builds(name: str) -> None:
     recipe = RECIPES[name]()
     assert recipe.model in MODELS
     assert recipe.parameters() > 1000
-    assert set(recipe.training) <= {"epochs", "steps", "minutes", "batch_size", "lr", "precision"}
+    assert set(recipe.training) <= {"epochs", "steps", "minutes", "batch_size", "lr", "weight_decay", "precision"}
     assert sum(limit in recipe.training for limit in ("epochs", "steps", "minutes")) == 1
-    assert recipe.expected.unit == ("nats" if recipe.data.levels == 2 else "bits/dim")
+    assert recipe.expected.unit == ("nats" if recipe.data.levels in (2, None) else "bits/dim")
     assert RECIPES[name].__doc__
     json.dumps(recipe.to_json(), allow_nan=False)
 
@@ -101,7 +108,7 @@ def test_training_follows_a_recipe(call: Call, tmp_path: Path, name: str) -> Non
     source = some(recipe, tmp_path / "small.npz")
     words = ["--recipe", name, "--data", source, "--steps", 2, "--batch-size", 4, "--out", run]
     check_wanted(name, recipe, load(source, binarize=BINARIZE.get(recipe.data.binarize)))
-    words += ["--size", 8]  # samples are drawn on the way
+    words += ["--size", 8] if len(recipe.data.shape) == 3 else []  # samples are drawn on the way
     if recipe.arguments["classes"] is not None:
         words += ["--set", "classes=null"]
     done = call("train", *words, *smallest(recipe))
@@ -207,3 +214,44 @@ def test_wrong_use_is_one_line(call: Call, tmp_path: Path) -> None:
         assert done.status == status
         assert says in done.error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_table_is_what_its_recipe_wants(call: Call, tmp_path: Path) -> None:
+    recipe = RECIPES["nips-made"]()
+    source, out = some(recipe, tmp_path / "nips.npz"), ["--steps", 2, "--out", tmp_path / "run"]
+    found = fingerprint(load(source), SPLITS)
+    said = call("train", "--recipe", "nips-made", "--data", source, *out).err
+    assert f"other examples than those of the reported number: checksum {found}, theirs is 2578495dd17ebfd1" in said
+    same = replace(recipe, data=replace(recipe.data, checksum=found))
+    assert same.data.differing(load(source)) is None
+    assert checksum_line(same, load(source)) is None
+    training = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
+    assert (training["weight_decay"], training["steps"]) == (recipe.training["weight_decay"], 2)
+    assert "2578495dd17ebfd1" in call("recipes", "nips-made").out
+
+
+def test_another_table_is_refused(call: Call, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    numbers, bits = npz(tmp_path / "numbers.npz", train=x), npz(tmp_path / "bits.npz", train=(x > 0).astype(np.uint8))
+    for name, source, wants in (
+        ("nips-made", bits, "of 500 columns of 2 levels"),
+        ("nips-made", "digits", "of 500 columns of 2 levels"),
+        ("kin8nm-made", numbers, "of 9 columns of continuous values"),
+        ("power-plant-made", bits, "of 5 columns of continuous values"),
+    ):
+        error = call("train", "--recipe", name, "--data", source, "--out", tmp_path / "run").error
+        assert wants in error
+        assert "is meant" not in error
+    assert "of 5 columns of continuous values" in call("recipes", "power-plant-made").out
+
+
+@pytest.mark.parametrize("name", ["dna-made", "mushrooms-made", "nips-made", "wine-quality-red-made"])
+def test_checksums_are_those_of_the_data(name: str, shared: Path, tmp_path: Path) -> None:
+    wanted = RECIPES[name]().data
+    path = tmp_path / f"{wanted.file}.npz"
+    subprocess.run([sys.executable, shared / "tools" / "unpack.py", wanted.file, path], check=True)
+    data = load(path)
+    assert wanted.differing(data) is None
+    check_wanted(name, RECIPES[name](), data)
+    counts = " + ".join(f"{len(part):,}" for part in data.splits.values())
+    assert counts in wanted.where or f"{sum(map(len, data.splits.values())):,} rows" in wanted.where

@@ -12,10 +12,10 @@ from ancestral.cli.values import nearest
 from ancestral.data import Data
 from ancestral.likelihoods import Likelihood
 from ancestral.recipes import RECIPES, Recipe
-from ancestral.report.words import data_line, shown, size_of
+from ancestral.report.words import data_line, shown, size_of, values_of
 from ancestral.runs import run_config
 
-__all__ = ["begun_by", "check_recipe_of", "recipe_line", "recipe_named", "recipe_rows", "training_by"]
+__all__ = ["begun_by", "check_recipe_of", "checksum_line", "recipe_line", "recipe_named", "recipe_rows", "training_by"]
 
 LIMITS = ("epochs", "steps", "minutes")
 RESHAPING = ("size", "bits", "binarize")  # options with which data is no longer what the recipe says
@@ -40,16 +40,25 @@ def recipe_line(name: str, recipe: Recipe) -> str:
 
 def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     """Return everything that a recipe says, by what it is about."""
-    wanted, has = recipe.data, f"{size_of(recipe.data.shape)} of {recipe.data.levels} levels"
+    wanted, has = recipe.data, f"{size_of(recipe.data.shape)} of {values_of(recipe.data.levels)}"
     return [
         ("model", f"{recipe.model}, {recipe.parameters():,} parameters"),
         ("--set", " ".join(f"{name}={shown(value)}" for name, value in recipe.arguments.items())),
         ("data", f"{wanted.name}, {has}" + (f", --binarize {wanted.binarize}" if wanted.binarize else "")),
         ("from", wanted.where),
+        *([("checksum", wanted.checksum)] if wanted.checksum else []),
         ("training", ", ".join(f"{name} {value:,g}" for name, value in recipe.training.items())),
         ("reported", f"{recipe.expected} ({recipe.expected.source})"),
         ("here", recipe.differs or "nothing is known to differ"),
     ]
+
+
+def checksum_line(recipe: Recipe, data: Data) -> str | None:
+    """Return that data holds other examples than those of the reported number; None where nothing shows it."""
+    found, wanted = recipe.data.differing(data), recipe.data.checksum
+    if found is None:
+        return None
+    return f"other examples than those of the reported number: checksum {found}, theirs is {wanted}"
 
 
 def begun_by(
@@ -63,7 +72,7 @@ def begun_by(
     """
     wanted = recipe.data
     if source is None and wanted.source is None:
-        has = f"{size_of(wanted.shape)} of {wanted.levels} levels"
+        has = f"{size_of(wanted.shape)} of {values_of(wanted.levels)}"
         raise typer.BadParameter(f"--data FILE is missing: {name} wants {wanted.name}, {has}: {wanted.where}")
     changed = [option for option in RESHAPING if options[option] is not None]
     options = {**options, "binarize": options["binarize"] or wanted.binarize}
@@ -83,17 +92,18 @@ def check_wanted(name: str, recipe: Recipe, data: Data, changed: Collection[str]
         recipe: what wants it.
         data: what there is.
         changed: options that were given: size is for height and width, bits and binarize are for levels. Nothing is
-            for the number of channels.
+            for the number of channels or columns, or makes continuous values of levels.
     """
     wanted, meant = recipe.data, []
     if data.shape[1:] != wanted.shape[1:] and "size" not in changed:
         meant.append("--size")
     if data.discrete != wanted.levels and not {"bits", "binarize"}.intersection(changed):
         meant.append("--bits or --binarize")
-    channels = len(data.shape) == 3 and data.shape[0] == wanted.shape[0]
-    if meant or not channels:
-        wants = f"{name} wants {wanted.name}, examples {size_of(wanted.shape)} of {wanted.levels} levels"
-        hint = f" ({' and '.join(meant)} would say that it is meant)" if channels else ""
+    alike = len(data.shape) == len(wanted.shape) and data.shape[0] == wanted.shape[0]
+    alike &= (data.discrete is None) == (wanted.levels is None)
+    if meant or not alike:
+        wants = f"{name} wants {wanted.name}, examples {size_of(wanted.shape)} of {values_of(wanted.levels)}"
+        hint = f" ({' and '.join(meant)} would say that it is meant)" if alike else ""
         raise ValueError(f"{wants}, got {data_line(data)}{hint}")
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ancestral.cli.console import Answer, note
-from ancestral.cli.recipes import recipe_line
+from ancestral.cli.recipes import checksum_line, recipe_line
 from ancestral.cli.settings import Start
 from ancestral.recipes.recipe import Recipe
 from ancestral.report.words import counted, data_line, model_line
@@ -20,6 +20,8 @@ def say_start(start: Start, name: str | None, recipe: Recipe | None) -> None:
     note(f"model  {model_line(start.name, start.model)}")
     if recipe is not None:
         note(f"recipe {recipe_line(str(name), recipe)}")
+        if (line := checksum_line(recipe, start.data)) is not None:
+            note(f"       {line}")
 
 
 def trained(out: Path, start: Start, summary: Summary) -> Answer:

@@ -35,11 +35,29 @@ from ancestral.recipes.mnist import (
     mnist_pixelcnn,
 )
 from ancestral.recipes.recipe import Expected, Recipe, Wanted
+from ancestral.recipes.tables import (
+    adult_made,
+    connect4_made,
+    dna_made,
+    kin8nm_made,
+    mushrooms_made,
+    nips_made,
+    power_plant_made,
+    wine_quality_red_made,
+)
 
 __all__ = ["RECIPES", "Expected", "Recipe", "Wanted"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits-gated-pixelcnn": digits_gated_pixelcnn,
+    "adult-made": adult_made,
+    "connect4-made": connect4_made,
+    "dna-made": dna_made,
+    "mushrooms-made": mushrooms_made,
+    "nips-made": nips_made,
+    "power-plant-made": power_plant_made,
+    "kin8nm-made": kin8nm_made,
+    "wine-quality-red-made": wine_quality_red_made,
     "mnist-made": mnist_made,
     "mnist-made-deep": mnist_made_deep,
     "mnist-pixelcnn": mnist_pixelcnn,

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ancestral.checkpoint import describe
+from ancestral.data.dataset import SPLITS, Data
 from ancestral.model import Model
 from ancestral.models import MODELS
+from ancestral.training.resuming import fingerprint
 
 __all__ = ["TRAINER", "Expected", "Recipe", "Wanted", "threes"]
 
@@ -34,19 +36,29 @@ class Wanted:
 
     Args:
         name: in words.
-        shape: one example, (C, H, W).
-        levels: K, after binarization if there is any.
+        shape: one example, (C, H, W) or (D,).
+        levels: K, after binarization if there is any; None of continuous values.
         where: how to get it, in the form that `ancestral.data.load` reads.
         binarize: how its levels become two, by the name that --binarize takes; None where they stay as they are.
         source: a built-in source; None where the user gives a file or a folder.
+        file: what the file of the user is called where it lies among those of other recipes, without its suffix.
+        checksum: of the examples that the figures are of, as `training.resuming.fingerprint` has it, of all splits;
+            None where it is not known.
     """
 
     name: str
-    shape: tuple[int, int, int]
-    levels: int
+    shape: tuple[int, ...]
+    levels: int | None
     where: str
     binarize: str | None = None
     source: str | None = None
+    file: str | None = None
+    checksum: str | None = None
+
+    def differing(self, data: Data) -> str | None:
+        """Return the checksum of data where it is not the one wanted; None where it is, or none is known."""
+        found = None if self.checksum is None else fingerprint(data, SPLITS)
+        return None if found == self.checksum else found
 
 
 @dataclass(frozen=True)
@@ -82,9 +94,11 @@ class Recipe:
         model: its name in the registry.
         arguments: of its constructor, but for the shape, which the data gives.
         data: what it is trained and tested on.
-        training: arguments of `ancestral.training.train`: one of epochs, steps and minutes; batch_size, lr.
+        training: arguments of `ancestral.training.train`: one of epochs, steps and minutes; batch_size, lr,
+            weight_decay.
         expected: what was reported.
         differs: what here is not as reported, or not known; empty where nothing is.
+        quick: whether one thread of a CPU follows it in minutes.
     """
 
     model: str
@@ -93,6 +107,7 @@ class Recipe:
     training: dict[str, Any]
     expected: Expected
     differs: str = ""
+    quick: bool = False
 
     @property
     def kind(self) -> type[Model]:

@@ -181,11 +181,16 @@ def data_line(data: Data) -> str:
     if data.recordings:
         return recordings_line(data)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in data.splits.items())
-    values = "continuous values" if data.discrete is None else f"{data.discrete} levels"
+    values = values_of(data.discrete)
     values += "" if data.dequantized is None else " made continuous by noise"
     classes = f", {len(data.classes)} classes" if data.classes else ""
     classes = f", each with {data.given.words}" if data.given is not None else classes
     return f"{data.name}: {counts}; examples {size_of(data.shape)} of {values}{classes}"
+
+
+def values_of(levels: int | None) -> str:
+    """Return what values are: so many levels, or continuous."""
+    return "continuous values" if levels is None else f"{levels} levels"
 
 
 def recordings_line(data: Data) -> str:

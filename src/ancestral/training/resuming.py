@@ -6,7 +6,7 @@ tensors is written first; the run stands at the new step when `state.json` is re
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -212,10 +212,10 @@ def difference(was: Any, now: Any, name: str = "") -> str | None:
     return None if was == now else f"{name} is {was} in the run, got {now}"
 
 
-def fingerprint(data: Data) -> str:
-    """Return a hash of the examples and labels that a run trains on and is validated by."""
+def fingerprint(data: Data, splits: Sequence[str] = ("train", "valid")) -> str:
+    """Return a hash of examples and labels; by default of those that a run trains on and is validated by."""
     digest = hashlib.sha256()
-    for split in ("train", "valid"):
+    for split in splits:
         part = data.split(split)
         own = (part.lengths, part.of) if isinstance(part, Recordings) else (part.labels,)
         for tensor in (part.x, *own):
