@@ -23,7 +23,7 @@ from torch import Tensor
 
 import machine
 from ancestral.checkpoint import read_json, write_json
-from ancestral.codec import Entry, Reader, Writer
+from ancestral.codec import Entry, Reader, Totals, Writer
 from ancestral.codec.payload import coder_of
 from ancestral.data import Recordings
 from ancestral.data.restore import Audio, Pictures
@@ -37,6 +37,7 @@ from other_codecs import of_arrays, of_pictures, of_sounds
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCUMENT = ROOT / "results" / "compression.json", ROOT / "docs" / "compression.md"
 PICTURES, SHOWN = DOCUMENT.with_suffix(""), 8
+BATCH = 64  # that is decoded and sampled
 
 
 class Examples(NamedTuple):
@@ -72,30 +73,50 @@ def chosen(run: Run, limit: int | None) -> Examples:
 
 
 def coded(run: Run, found: Examples, examples: int, portable: bool) -> dict[str, Any]:
-    """Return what a file comes to, and how long coding, decoding and sampling as many examples take."""
-    file, begun = io.BytesIO(), time.perf_counter()
-    with Writer(file, run.model, portable=portable, examples=examples, verify=False) as writer:
-        for i, x in enumerate(found.x):
-            writer.add(Entry("", None if found.labels is None else int(found.labels[i]), tuple(x.shape)), x)
+    """Return what a file comes to, and how long coding and decoding take."""
+    begun = time.perf_counter()
+    file, totals = packed(run, found, examples, portable)
     encoded = time.perf_counter()
-    file.seek(0)
     again = [levels for _, levels in Reader(file, run.model)]
     decoded = time.perf_counter()
     assert all(map(torch.equal, again, found.x)), "what was compressed comes back as something else"
-    model, pieces = coder_of(run.model, portable), len(found.pieces(run.model.shape))
-    for rows in torch.arange(pieces).split(examples):
-        model.sample(len(rows), None if found.labels is None else found.labels[rows])
-    sampled = time.perf_counter()
-    parts, values = writer.totals.to_json(), found.values
-    seconds = {"encode": encoded - begun, "decode": decoded - encoded, "sample": sampled - decoded}
+    parts, values = totals.to_json(), found.values
+    seconds = {"encode": encoded - begun, "decode": decoded - encoded}
     return {
         "bits_per_dim": 8 * parts["bytes"] / values,
         "bits_per_dim_of_streams": 8 * (parts["streams"] + parts["given"]) / values,
         "overhead_bytes_each": (parts["framing"] + parts["header"]) / len(found.x),
         "parts": parts,
         "seconds": seconds,
-        "values_per_second": {way: values / seconds[way] for way in ("encode", "decode")},
+        "values_per_second": {way: values / seconds[way] for way in seconds},
+        "decode_over_sample": decode_over_sample(run, found, portable),
     }
+
+
+def packed(run: Run, found: Examples, examples: int, portable: bool) -> tuple[io.BytesIO, Totals]:
+    """Return a file of examples, at its beginning, and what it is made of."""
+    file = io.BytesIO()
+    with Writer(file, run.model, portable=portable, examples=examples, verify=False) as writer:
+        for i, x in enumerate(found.x):
+            writer.add(Entry("", None if found.labels is None else int(found.labels[i]), tuple(x.shape)), x)
+    file.seek(0)
+    return file, writer.totals
+
+
+def decode_over_sample(run: Run, found: Examples, portable: bool, batch: int = BATCH, repeats: int = 3) -> float:
+    """Return the time to decode a batch over that to sample one with the same arithmetic, taken in turn."""
+    labels = None if found.labels is None else found.labels[:batch]
+    some = Examples(found.x[:batch], labels)
+    file, _ = packed(run, some, batch, portable)
+    reader, model, pieces = Reader(file, run.model), coder_of(run.model, portable), len(some.pieces(run.model.shape))
+    start = file.tell()
+
+    def decode() -> None:
+        file.seek(start)
+        assert len(list(reader)) == len(some.x)
+
+    times = machine.interleaved({"decode": decode, "sample": lambda: model.sample(pieces, labels)}, repeats)
+    return times["decode"] / times["sample"]
 
 
 @torch.no_grad()

@@ -33,8 +33,7 @@ Read = Callable[[Array], Array]  # symbols (N,) by their tables (N, levels + 2)
 PRECISION = 24  # bits of a probability in constriction's coders
 TOTAL = 1 << PRECISION
 FINEST = 22  # g at most
-TABLE = 4096  # levels that are one symbol
-BASE = 32  # of the digits where there are more: 16 bits are 64 x 32 x 32, few points at which to ask for F
+TABLE, BASE = 64, 32  # values of the highest digit, at most, and of the others: few points at which to ask for F
 LOW_GRID = 18  # g of a low digit, whose edges are the less sure the less likely those above it are
 # By which F may differ elsewhere. Measured in float64: 2^-50 of small models, 2^-44 of trained deep ones where their
 # logistics are sharpest, just above 2^-41 of an untrained one of 65 536 levels with narrower ones than training finds.
@@ -91,7 +90,7 @@ def near(scaled: Tensor) -> Tensor:
 def digits_of(levels: int) -> list[tuple[int, int]]:
     """Return the digits of a level, the highest first: how many levels it counts by, and how many values it has."""
     span = 1
-    while levels > TABLE and levels > 2 * BASE * span:
+    while levels > TABLE * span:
         span *= BASE
     found = [(span, -(-levels // span))]
     while span > 1:
