@@ -8,7 +8,6 @@ in which b - a is the bin width over the scale and is never the difference of tw
 1 to 16 bits the probabilities add up to one and have gradients, with no special case for narrow or distant bins.
 """
 
-import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -101,6 +100,7 @@ class DiscretizedMixture(Distribution):
 
     def __init__(self, log_weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> None:
         self.log_weights, self.means, self.log_scales, self.levels = log_weights, means, log_scales, levels
+        self._scaled: tuple[Tensor, Tensor, Tensor] | None = None
 
     def log_prob(self, v: Tensor) -> Tensor:
         return torch.logsumexp(self.log_joint(v), -1)
@@ -118,14 +118,17 @@ class DiscretizedMixture(Distribution):
         below = self.below(columns(v).squeeze(-1) + 0.5, *self.scaled).view(v.shape)
         return torch.where(v < 0, 0, torch.where(v >= self.levels - 1, 1, below))
 
-    @functools.cached_property
+    @property
     def scaled(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return means and inverse scales (B, 1, K) and weights (B, K, 1).
+        """Means and inverse scales (B, 1, K) and weights (B, K, 1), found once.
 
         In float64, with weights that add up to one: a cdf that falls short of one would draw the top level.
         """
-        weights = torch.softmax(self.log_weights.double(), -1).unsqueeze(-1)
-        return self.means.double().unsqueeze(-2), torch.exp(-self.log_scales.double()).unsqueeze(-2), weights
+        if self._scaled is None:  # not functools.cached_property, whose lock the compiler cannot take
+            weights = torch.softmax(self.log_weights.double(), -1).unsqueeze(-1)
+            inverse = torch.exp(-self.log_scales.double()).unsqueeze(-2)
+            self._scaled = self.means.double().unsqueeze(-2), inverse, weights
+        return self._scaled
 
     def below(self, edges: Tensor, means: Tensor, inverse: Tensor, weights: Tensor) -> Tensor:
         """Return the mass of the logistics below edges (B, N)."""
