@@ -188,9 +188,9 @@ def open_run(folder: str | Path, device: str = "auto") -> Run:
 def check_there(folder: Path, source: str) -> None:
     """Raise FileNotFoundError where an installed model was trained on data that this machine does not have."""
     if is_pretrained(folder) and source not in BUILT_IN and not Path(source).exists():
-        meant = f"give it with --data FILE, or have it here as {source}"
+        do = f"give a file (--data or --input), or have it here as {source}"
         card = f"ancestral models --pretrained {name_of(folder)}"
-        raise FileNotFoundError(f"{folder} comes without its data, {source}: {meant} (what it is: {card})")
+        raise FileNotFoundError(f"{folder} comes without its data, {source}: {do} (what it is: {card})")
 
 
 def run_config(folder: str | Path) -> dict[str, Any]:

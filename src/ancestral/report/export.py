@@ -183,7 +183,7 @@ def card(run: Run, data: Data, name: str, said: Said, exported: Exported) -> str
     count = sum(p.numel() for p in run.model.parameters())
     parts = [
         f"# {name}",
-        f"`{type(run.model).__name__}`{cited}, {count:,} parameters. Its examples are {examples}.",
+        f"`{type(run.model).__name__}`{cited}, {count:,} parameters, for examples {examples}.",
         f"    ancestral sample pretrained:{name} --out samples{suffix(run)}",
         f"## Data\n\n{said.about}",
         f"Licence of the data: {said.licence}",
