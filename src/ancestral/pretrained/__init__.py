@@ -6,10 +6,10 @@ Each folder holds what `ancestral export` writes: how to build the model, its we
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["CARD", "EVALUATION", "PREFIX", "folder_of", "is_pretrained", "name_of", "names"]
+__all__ = ["CARD", "EVALUATION", "HOME", "PREFIX", "folder_of", "is_pretrained", "name_of", "names"]
 
 PREFIX = "pretrained:"
-HOME = Path(__file__).parent
+HOME = Path(__file__).resolve().parent
 CARD, EVALUATION = "CARD.md", "evaluation-test.json"
 
 

@@ -20,7 +20,7 @@ from ancestral.evaluation import evaluate
 from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.models import MODELS
-from ancestral.pretrained import CARD, EVALUATION
+from ancestral.pretrained import CARD, EVALUATION, HOME, PREFIX
 from ancestral.report.words import citation, counted, digits_of, evaluation_rows, plus_minus, shown, size_of, values_of
 from ancestral.runs import Run
 
@@ -92,7 +92,7 @@ def export(
     size = sum((out / name).stat().st_size for name in (WEIGHTS, EVALUATION))
     exported = Exported(found, before.to_json(), costs_nothing, cost, size)
     with replacing(out / CARD) as part:
-        part.write_text(card(run, data, out.name, said, exported), "utf-8")
+        part.write_text(card(run, data, out, said, exported), "utf-8")
     write_json(out / CONFIG, config_of(run, costs_nothing))  # last: without it the folder is no run
     return exported._replace(bytes=sum(path.stat().st_size for path in out.iterdir()))
 
@@ -166,25 +166,30 @@ def result_of(evaluation: dict[str, Any]) -> str:
     """
     uniform = evaluation["baselines"].get("uniform", {}).get("bits_per_dim")
     binary = evaluation["bits_per_dim"] is None or uniform == 1.0
-    key, unit = ("nats", "nats") if binary else ("bits_per_dim", "bits/dim")
+    key, unit = (
+        ("nats", "nats")
+        if binary
+        else ("bits_per_dim", "bits/dim" if evaluation.get("rate") is None else "bits/sample")
+    )
     se = evaluation[f"{key}_se"]
     words = f"{plus_minus(evaluation[key], se, digits_of(se))} {unit}"
     given = "" if evaluation["given"] is None else f" given {evaluation['given']}"
     return f"{'' if evaluation['exact'] else 'at most '}{words}{given}"
 
 
-def card(run: Run, data: Data, name: str, said: Said, exported: Exported) -> str:
+def card(run: Run, data: Data, out: Path, said: Said, exported: Exported) -> str:
     """Return the card of a model, Markdown."""
     paper, found = citation(type(run.model)), exported.evaluation
     cited = f" (“{paper.title}”, {paper.authors}, arXiv {paper.arxiv})" if paper.arxiv else ""
     head, *rows = evaluation_rows(run.name, found)
     table = [" | ".join(row).replace("x|y", "x\\|y") for row in (head, ["---"] * len(head), *rows)]
     examples = f"{size_of(data.shape)} of {values_of(data.discrete)}"
+    named = f"{PREFIX}{out.name}" if out.resolve().parent == HOME else out.name
     count = sum(p.numel() for p in run.model.parameters())
     parts = [
-        f"# {name}",
+        f"# {out.name}",
         f"`{type(run.model).__name__}`{cited}, {count:,} parameters, for examples {examples}.",
-        f"    ancestral sample pretrained:{name} --out samples{suffix(run)}",
+        f"    ancestral sample {named} --out samples{suffix(run)}",
         f"## Data\n\n{said.about}",
         f"Licence of the data: {said.licence}",
         f"## Recipe\n\n    {command_of(run)}",
@@ -222,9 +227,9 @@ def tested_line(found: dict[str, Any]) -> str:
 
 def stored_line(exported: Exported) -> str:
     """Return in which numbers the weights are stored and what that costs, in words."""
-    cost, se = f"{exported.cost:+.5f} nats", exported.before["nats_se"] or 0.0
-    before = f"{exported.before['nats']:.5f} ± {se:.5f} nats in float32"
+    cost, se = f"{exported.cost:+.5f} nats", exported.before["nats_se"]
+    before = f"{plus_minus(exported.before['nats'], se, 5)} nats in float32"
     if exported.rounded:
-        less = f"less than {NOTHING:g} standard errors"
-        return f"Weights are stored in bfloat16 and compute in float32. That costs {cost} (from {before}), {less}."
+        less = "" if se is None else f", less than {NOTHING:g} standard errors"
+        return f"Weights are stored in bfloat16 and compute in float32. That costs {cost} (from {before}){less}."
     return f"Weights are stored in float32: rounding them to bfloat16 would cost {cost} (from {before})."
