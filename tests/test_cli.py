@@ -33,6 +33,7 @@ COMMANDS = (
     "sample",
     "complete",
     "encode",
+    "export",
     "compress",
     "decompress",
     "verify",

@@ -17,13 +17,13 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Imports point one way: a part may import its own group and those above it in this table.
 GROUPS = (
-    ("recorded", "files", "machine"),
+    ("recorded", "files", "machine", "pretrained"),
     ("causal", "conditioning", "distributions", "likelihoods", "data"),
     ("model", "walk", "stream", "capture", "latents"),
     ("models",),
     ("codec", "baselines", "evaluation", "levels", "anomaly"),
     ("objectives", "training", "checkpoint", "runs", "report", "testing"),
-    ("recipes", "pretrained"),
+    ("recipes",),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, group in enumerate(GROUPS) for part in group}

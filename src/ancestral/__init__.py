@@ -68,6 +68,7 @@ _MODULES = {
     "model",
     "models",
     "objectives",
+    "pretrained",
     "recipes",
     "report",
     "testing",

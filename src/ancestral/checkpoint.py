@@ -22,11 +22,13 @@ from ancestral import __version__, conditioning, latents, likelihoods
 from ancestral.files import replacing
 from ancestral.model import Model
 from ancestral.models import MODELS
+from ancestral.pretrained import folder_of, is_pretrained
 from ancestral.recorded import description
 
 __all__ = ["build", "describe", "from_pretrained", "load", "push_to_hub", "read_config", "save", "save_pretrained"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+STORED = "stored"  # in config.json: the dtype in which weights were rounded to be small; they compute in float32
 BUILDABLE: tuple[type[Any], ...] = (
     *MODELS.values(),
     likelihoods.Bernoulli,
@@ -109,11 +111,14 @@ def save(model: Model, folder: str | Path, **config: Any) -> None:
 def load(folder: str | Path) -> Model:
     """Return the model of a run folder, on the CPU and in evaluation mode.
 
+    Args:
+        folder: of a run, or "pretrained:NAME" for one of the models that come with this library.
+
     Raises:
         FileNotFoundError: there is no such folder, or it lacks one of the two files.
-        ValueError: a file is damaged, or names classes or weights that do not fit.
+        ValueError: a file is damaged, or names classes or weights that do not fit; no such model is installed.
     """
-    config = read_config(folder)
+    config, folder = read_config(folder), folder_of(folder)
     try:
         model = build(config.get("model"))
     except ValueError as error:
@@ -121,7 +126,7 @@ def load(folder: str | Path) -> Model:
     if not isinstance(model, Model):
         raise ValueError(f"{Path(folder) / CONFIG} describes no model")
     load_weights(model, read_tensors(Path(folder) / WEIGHTS), str(Path(folder) / WEIGHTS))
-    return model.eval()
+    return (model.float() if STORED in config else model).eval()
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -149,7 +154,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         FileNotFoundError: no such folder, or no `config.json` in it.
         ValueError: it is not JSON.
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     if not folder.exists():
         raise FileNotFoundError(f"no such run folder: {folder}")
     if not (folder / CONFIG).is_file():
@@ -210,7 +215,7 @@ def from_pretrained(name_or_folder: str | Path, cls: type[Model] = Model, *, rev
     """Return a model from a folder, or from the Hugging Face hub.
 
     Args:
-        name_or_folder: a folder, which is taken where there is one, or OWNER/NAME on the hub.
+        name_or_folder: a folder, which is taken where there is one, "pretrained:NAME", or OWNER/NAME on the hub.
         cls: what it has to be.
         revision: branch, tag or commit on the hub.
 
@@ -218,8 +223,8 @@ def from_pretrained(name_or_folder: str | Path, cls: type[Model] = Model, *, rev
         OSError: there is neither such a folder nor such a model that can be downloaded.
         ValueError: it is not a model of that class, or damaged.
     """
-    folder = Path(name_or_folder)
-    if not folder.is_dir():
+    folder = folder_of(name_or_folder)
+    if not is_pretrained(name_or_folder) and not folder.is_dir():
         folder = downloaded(str(name_or_folder), revision)
     model = load(folder)
     if not isinstance(model, cls):

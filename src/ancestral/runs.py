@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ancestral.checkpoint import CONFIG, load, read_config
 from ancestral.conditioning import OneHot
-from ancestral.data import BINARIZE, GIVEN, Audio, Data, Given, Restore, Split, rebuild
+from ancestral.data import BINARIZE, BUILT_IN, GIVEN, Audio, Data, Given, Restore, Split, rebuild
 from ancestral.data import load as load_data
 from ancestral.data.given import GivenPicture
 from ancestral.data.recordings import Recordings
 from ancestral.data.restore import Pictures, Table
 from ancestral.model import Model
 from ancestral.models import MODELS
+from ancestral.pretrained import folder_of, is_pretrained, name_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,7 +35,7 @@ class Run(NamedTuple):
     """A trained model and its folder.
 
     Attributes:
-        folder: where it lies.
+        folder: where it lies, or pretrained:NAME.
         model: with its weights, on a device, in evaluation mode.
         config: what config.json says.
     """
@@ -52,6 +53,16 @@ class Run(NamedTuple):
     def source(self) -> str:
         """The data that the run was trained on, as the user named it."""
         return source_of(self.config["data"])
+
+    @property
+    def results(self) -> Path:
+        """Where commands write what they find: the run's folder; of an installed model, one in the current folder."""
+        return Path(f"pretrained-{name_of(self.folder)}") if is_pretrained(self.folder) else self.folder
+
+    def found(self, pattern: str) -> list[Path]:
+        """Return what commands found and wrote, files of such names; of an installed model also what came with it."""
+        files = [*folder_of(self.folder).glob(pattern), *self.results.glob(pattern)]
+        return sorted({path.name: path for path in files}.values(), key=lambda path: path.name)
 
     @property
     def restore(self) -> Restore:
@@ -157,19 +168,29 @@ class Run(NamedTuple):
             ValueError: another source has other shapes, levels, columns or classes than the run.
             OSError: it cannot be read.
         """
+        if source is None:
+            check_there(self.folder, self.source)
         data = recorded_data(self.config, source, whole=source is not None)
         return data if source is None else fitted(data, self, labelled)
 
 
 def open_run(folder: str | Path, device: str = "auto") -> Run:
-    """Return the run in a folder, its model on the device.
+    """Return the run in a folder, or the installed one of "pretrained:NAME", its model on the device.
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: it is not a run, or its files are damaged; no such device.
+        ValueError: it is not a run, or its files are damaged; no such model is installed; no such device.
     """
     config = run_config(folder)
     return Run(Path(folder), load(folder).to(device_named(device)), config)
+
+
+def check_there(folder: Path, source: str) -> None:
+    """Raise FileNotFoundError where an installed model was trained on data that this machine does not have."""
+    if is_pretrained(folder) and source not in BUILT_IN and not Path(source).exists():
+        do = f"give a file (--data or --input), or have it here as {source}"
+        card = f"ancestral models --pretrained {name_of(folder)}"
+        raise FileNotFoundError(f"{folder} comes without its data, {source}: {do} (what it is: {card})")
 
 
 def run_config(folder: str | Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from ancestral import __version__
-from ancestral.cli import compressing, scoring
+from ancestral.cli import compressing, exporting, scoring
 from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of, timed
 from ancestral.cli.options import (
     Compile,
@@ -171,7 +171,7 @@ def evaluate(
     found |= {"source": source.name, "limit": limit}
     of = [split, *([Path(data).stem] if data else []), *([f"limit{limit}"] if limit else [])]
     of += [f"samples{samples}"] if samples > 1 else []
-    path = run / f"evaluation-{'-'.join(of)}.json"
+    path = opened.results / f"evaluation-{'-'.join(of)}.json"
     answer = Answer(found, evaluation_text(opened.name, found))
     return answer.written(path, lambda: write_json(path, found))
 
@@ -310,6 +310,7 @@ def encode(
 
 compressing.add_to(app)
 scoring.add_to(app)
+exporting.add_to(app)
 
 
 @command
@@ -324,13 +325,13 @@ def verify(run: RunFolder, device: Device = "auto") -> Answer:
     text += [f"The trained model, on {verdict.examples}:", [("", "", ""), *verdict.trained]]
     text += [] if verdict.passed else ["", "verification failed"]
     answer = Answer(verdict.to_json(), text, verdict.passed)
-    path = run / ("verify.json" if verdict.picture is None else "verify.png")
-    return answer.written(path, lambda: write_verdict(verdict, run))
+    path = opened.results / ("verify.json" if verdict.picture is None else "verify.png")
+    return answer.written(path, lambda: write_verdict(verdict, opened.results))
 
 
 @command
 def report(run: RunFolder, device: Device = "auto") -> Answer:
-    """Write RUN/report.html: figures, curves, samples, completions, where the bits are, timings."""
+    """Write report.html into RUN: figures, curves, samples, completions, where the bits are, timings."""
     from ancestral.report import write_report
     from ancestral.runs import open_run
 
@@ -341,11 +342,14 @@ def report(run: RunFolder, device: Device = "auto") -> Answer:
 @command
 def models(
     name: Annotated[str | None, typer.Argument(metavar="MODEL", help="Say more about this one.")] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Trained ones that are installed with it.")] = False,
 ) -> Answer:
-    """List the models, or the arguments of one."""
+    """List the models, or the arguments of one; with --pretrained those that are trained, or the card of one."""
     from ancestral.models import MODELS
     from ancestral.report.words import about, citation
 
+    if pretrained:
+        return exporting.installed() if name is None else exporting.card_of(name)
     if name is not None:
         return about_model(name)
     found = {name: (kind, citation(kind)) for name, kind in MODELS.items()}

@@ -22,7 +22,9 @@ __all__ = [
     "at_least_one",
 ]
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `ancestral train` wrote.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder that `ancestral train` wrote, or one of `models --pretrained`.")
+]
 Source = Annotated[
     str | None, typer.Option("--data", metavar="SOURCE", help="One of `ancestral data`, a file, a folder.")
 ]

@@ -12,10 +12,11 @@ from .growing import AudioWriter
 from .mel import Mel, log_mel
 from .recordings import Recordings
 from .restore import Audio, Restore, grid, rebuild, record
-from .sources import SOURCES, load
+from .sources import BUILT_IN, SOURCES, load
 
 __all__ = [
     "BINARIZE",
+    "BUILT_IN",
     "GIVEN",
     "SOURCES",
     "Audio",

@@ -25,7 +25,7 @@ from .restore import Arrays, Audio, Pictures, Table
 from .table import read_table
 from .windows import checked_count, of_recordings
 
-__all__ = ["SOURCES", "load"]
+__all__ = ["BUILT_IN", "SOURCES", "load"]
 
 SOURCES: tuple[tuple[str, str], ...] = (
     ("digits", "1797 scanned digits of scikit-learn, 8x8, 17 levels, labels (1258 train, 179 valid, 360 test)"),

@@ -38,7 +38,7 @@ NATS = {"nats": 1.0, "bits": math.log(2)}  # of a unit
 
 
 def write_report(run: Run) -> Path:
-    """Write report.html into the folder of a run, and return its path.
+    """Write report.html where the results of a run are, and return its path.
 
     Raises:
         OSError: it cannot be written.
@@ -55,7 +55,7 @@ def write_report(run: Run) -> Path:
     seen = [show(run, data) for show in shows]
     sections = [likely(run), training(run), *seen, verification(run), speed, facts(run)]
     foot = f"Written by ancestral {__version__} on {datetime.now():%Y-%m-%d %H:%M}."
-    path = run.folder / "report.html"
+    path = run.results / "report.html"
     with replacing(path) as part:
         part.write_text(page(f"{run.name} on {run.source}", lead(run, missing), sections, foot), "utf-8")
     return path
@@ -84,7 +84,7 @@ def lead(run: Run, missing: str) -> str:
 
 def likely(run: Run) -> str:
     """Return the evaluations that were made, or how to make one."""
-    found = [evaluated(run, path) for path in sorted(run.folder.glob("evaluation-*.json"))]
+    found = [evaluated(run, path) for path in run.found("evaluation-*.json")]
     if not found:
         return section("How likely", paragraph(f"Not evaluated yet: ancestral evaluate {run.folder}"))
     parts = [content for _, content in sorted(found, key=lambda one: one[0])]
@@ -216,7 +216,7 @@ def column_bars(run: Run, values: Tensor, unit: str) -> str:
 
 def verification(run: Run) -> str:
     """Return what `ancestral verify` found, if it was run."""
-    path, drawing = run.folder / "verify.json", run.folder / "verify.png"
+    path, drawing = run.results / "verify.json", run.results / "verify.png"
     if not path.exists():
         return section("Verified", paragraph(f"Not verified yet: ancestral verify {run.folder}"))
     found = read_json(path)

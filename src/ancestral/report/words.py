@@ -16,6 +16,7 @@ __all__ = [
     "citation",
     "counted",
     "data_line",
+    "digits_of",
     "documented",
     "evaluation_rows",
     "evaluation_text",

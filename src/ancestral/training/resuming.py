@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ancestral.checkpoint import CONFIG, load_weights, read_config, read_json, read_tensors, write_json, write_tensors
 from ancestral.data import Data, Recordings
 from ancestral.model import Model
+from ancestral.pretrained import is_pretrained
 
 
 @dataclass
@@ -179,8 +180,10 @@ def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
 
     Raises:
         FileNotFoundError: there is no run to resume.
-        ValueError: there is a run, and it shall not be resumed.
+        ValueError: there is a run, and it shall not be resumed; the folder is that of an installed model.
     """
+    if is_pretrained(folder):
+        raise ValueError(f"{folder} is installed with ancestral, and is not trained any further: give a new folder")
     if resume:
         return read_config(folder)
     if (folder / CONFIG).exists():
