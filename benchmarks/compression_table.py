@@ -78,7 +78,7 @@ def others(rows: list[Row]) -> list[str]:
     for row in rows:
         ours, each, whole = row["portable"]["bits_per_dim"], row["others"]["each"], row["others"]["whole"]
         pairs = ["; ".join(f"{of[name]:.3f}" for of in (each, whole) if name in of) for name in names]
-        ratios = [f"**{min(of.values()) / ours:.2f}**" if of else "" for of in (each, whole)]
+        ratios = [f"**{min(of.values()) / ours:.3f}**" if of else "" for of in (each, whole)]
         lines.append((f"`{row['run']}`", f"**{ours:.3f}**", *pairs, *ratios))
     return table(head, lines)
 
