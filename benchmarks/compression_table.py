@@ -34,7 +34,8 @@ SPEED = """## How fast, and what portable files cost
 
 Thousands of values a second on {threads} thread(s). A portable file is coded in float64 by the parallel pass, and
 decodes on any machine; a native one in the model's float32 by the walk, and only where the arithmetic is the same. The
-last column is the time to decode a batch of 64 over the time to sample one with the same arithmetic, in turn.
+last column is the time to decode a batch of 64 over the time to sample one with the same arithmetic, in turn. Of a
+model with latents a batch is sampled by one short pass, and decoded group after group.
 """
 
 
