@@ -4,10 +4,10 @@
     python benchmarks/results.py --table
 
 Every row is a run of the commands that a user types, in processes of its own: `ancestral train --recipe`, then
-`ancestral evaluate` on the test part. FOLDER holds the data, NAME.npz each; recipes whose file is missing, or holds
-other examples, are said and skipped. Rows of the same recipe and seed that are in the JSON are left as they are, unless
---again; it is written after each row. A run that was interrupted goes on. --table writes docs/results.md from the JSON,
-and does nothing else.
+`ancestral evaluate` on the test part. FOLDER holds the data, a file NAME.npz or a folder NAME each; recipes whose data
+is missing, or has other examples, are said and skipped. Rows of the same recipe and seed that are in the JSON are left
+as they are, unless --again; it is written after each row. A run that was interrupted goes on. --table writes
+docs/results.md from the JSON, and
 """
 
 import argparse
@@ -90,14 +90,15 @@ def sources(names: Sequence[str], folder: Path | None) -> Iterator[tuple[str, Pa
 
 
 def file_of(recipe: Recipe, folder: Path | None) -> Path:
-    """Return where the data of a recipe should lie."""
-    return (folder or Path("FOLDER")) / f"{recipe.data.file}.npz"
+    """Return where the data of a recipe lies: in a folder where there is one, else in a file."""
+    place = (folder or Path("FOLDER")) / str(recipe.data.file)
+    return place if place.is_dir() else place.with_name(f"{place.name}.npz")
 
 
 def trouble(recipe: Recipe, folder: Path | None) -> str | None:
     """Return what is wrong with the data of a recipe, None where it is there."""
     path = file_of(recipe, folder)
-    if folder is None or not path.is_file():
+    if folder is None or not path.exists():
         return f"no {path}: {recipe.data.where}"
     try:
         found = recipe.data.differing(load(path))

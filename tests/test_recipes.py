@@ -23,6 +23,8 @@ from datafiles import npz
 
 SIZES = {  # of a network that trains in a blink, by the names of the arguments
     "channels": "6",
+    "cycle": "1",
+    "skip": "6",
     "hidden": "8",
     "masks": "2",
     "layers": "1",
@@ -68,7 +70,8 @@ def test_every_recipe_builds(name: str) -> None:
     assert recipe.parameters() > 1000
     assert set(recipe.training) <= {"epochs", "steps", "minutes", "batch_size", "lr", "weight_decay", "precision"}
     assert sum(limit in recipe.training for limit in ("epochs", "steps", "minutes")) == 1
-    assert recipe.expected.unit == ("nats" if recipe.data.levels in (2, None) else "bits/dim")
+    exact_values = "bits/sample" if len(recipe.data.shape) == 2 else "bits/dim"
+    assert recipe.expected.unit == ("nats" if recipe.data.levels in (2, None) else exact_values)
     assert RECIPES[name].__doc__
     json.dumps(recipe.to_json(), allow_nan=False)
 

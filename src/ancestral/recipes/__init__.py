@@ -17,7 +17,7 @@ from ancestral.recipes.cifar10 import (
     cifar10_row_lstm,
     cifar10_vdvae,
 )
-from ancestral.recipes.digits import digits_gated_pixelcnn
+from ancestral.recipes.digits import digits_gated_pixelcnn, digits_pixelcnnpp
 from ancestral.recipes.imagenet import (
     imagenet32_gated_pixelcnn,
     imagenet32_pixelsnail,
@@ -30,11 +30,15 @@ from ancestral.recipes.mnist import (
     dynamic_mnist_hierarchical_vae,
     mnist_diagonal_bilstm,
     mnist_gated_pixelcnn,
+    mnist_hierarchical_vae,
     mnist_made,
     mnist_made_deep,
+    mnist_made_one_mask,
     mnist_pixelcnn,
 )
+from ancestral.recipes.photos import photos_gated_pixelcnn, photos_pixelcnnpp
 from ancestral.recipes.recipe import Expected, Recipe, Wanted
+from ancestral.recipes.sound import spoken_digits_wavenet
 from ancestral.recipes.tables import (
     adult_made,
     connect4_made,
@@ -50,6 +54,10 @@ __all__ = ["RECIPES", "Expected", "Recipe", "Wanted"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits-gated-pixelcnn": digits_gated_pixelcnn,
+    "digits-pixelcnn++": digits_pixelcnnpp,
+    "photos-gated-pixelcnn": photos_gated_pixelcnn,
+    "photos-pixelcnn++": photos_pixelcnnpp,
+    "spoken-digits-wavenet": spoken_digits_wavenet,
     "adult-made": adult_made,
     "connect4-made": connect4_made,
     "dna-made": dna_made,
@@ -58,6 +66,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "power-plant-made": power_plant_made,
     "kin8nm-made": kin8nm_made,
     "wine-quality-red-made": wine_quality_red_made,
+    "mnist-made-one-mask": mnist_made_one_mask,
+    "mnist-hierarchical-vae": mnist_hierarchical_vae,
     "mnist-made": mnist_made,
     "mnist-made-deep": mnist_made_deep,
     "mnist-pixelcnn": mnist_pixelcnn,

@@ -14,9 +14,10 @@ from ancestral.model import Model
 from ancestral.models import MODELS
 from ancestral.training.resuming import fingerprint
 
-__all__ = ["TRAINER", "Expected", "Recipe", "Wanted", "threes"]
+__all__ = ["OWN", "TRAINER", "Expected", "Recipe", "Wanted", "threes"]
 
 TRAINER = "AdamW with averaged weights"  # what trains every model here, whatever the paper took
+OWN = "results/recipes.json, the mean of two seeds: no published one"  # for this data, or for so small a model
 
 
 def threes(here: int, reported: int, *more: int) -> str:
@@ -36,12 +37,12 @@ class Wanted:
 
     Args:
         name: in words.
-        shape: one example, (C, H, W) or (D,).
+        shape: one example, (C, H, W), (C, T) or (D,).
         levels: K, after binarization if there is any; None of continuous values.
         where: how to get it, in the form that `ancestral.data.load` reads.
         binarize: how its levels become two, by the name that --binarize takes; None where they stay as they are.
         source: a built-in source; None where the user gives a file or a folder.
-        file: what the file of the user is called where it lies among those of other recipes, without its suffix.
+        file: what the data of the user is called where it lies among that of other recipes: NAME.npz, or a folder NAME.
         checksum: of the examples that the figures are of, as `training.resuming.fingerprint` has it, of all splits;
             None where it is not known.
     """
@@ -67,7 +68,7 @@ class Expected:
 
     Args:
         value: the lower the better.
-        unit: "nats" of an example, or "bits/dim".
+        unit: "nats" of an example, "bits/dim", or of recordings "bits/sample".
         source: who reported it: arXiv id and place, or a file of this project.
     """
 

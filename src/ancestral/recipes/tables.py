@@ -3,19 +3,19 @@
 from typing import Any
 
 from ancestral.likelihoods import Bernoulli, GaussianMixture
-from ancestral.recipes.recipe import TRAINER, Expected, Recipe, Wanted
-
-OWN = "results/recipes.json, the mean of two seeds: no published one"  # has this split
+from ancestral.recipes.recipe import OWN, TRAINER, Expected, Recipe, Wanted
 
 
-def binary(name: str, columns: int, rows: tuple[int, int, int], checksum: str) -> Wanted:
-    """Return a binary table: its columns, and the rows of its three parts."""
+def binary(
+    name: str, columns: int, rows: tuple[int, int, int], checksum: str, by: str = "Larochelle & Murray 2011"
+) -> Wanted:
+    """Return a binary table: its columns, the rows of its three parts, and who made these."""
     train, valid, test = (f"{count:,}" for count in rows)
     return Wanted(
-        name=f"UCI {name}, binary",
+        name=f"UCI {name}, binary" if by.startswith("Larochelle") else f"{name}, binary",
         shape=(columns,),
         levels=2,
-        where=f"the parts of Larochelle & Murray 2011, {train} + {valid} + {test} rows, as a .npz with the arrays "
+        where=f"the parts of {by}, {train} + {valid} + {test} rows, as a .npz with the arrays "
         f"train, valid and test of zeros and ones, each (N, {columns})",
         file=name,
         checksum=checksum,
