@@ -7,7 +7,7 @@ Every row is a run of the commands that a user types, in processes of its own: `
 `ancestral evaluate` on the test part. FOLDER holds the data, a file NAME.npz or a folder NAME each; recipes whose data
 is missing, or has other examples, are said and skipped. Rows of the same recipe and seed that are in the JSON are left
 as they are, unless --again; it is written after each row. A run that was interrupted goes on. --table writes
-docs/results.md from the JSON, and
+docs/results.md from the JSON, and does nothing else.
 """
 
 import argparse

@@ -96,7 +96,7 @@ class Recipe:
         arguments: of its constructor, but for the shape, which the data gives.
         data: what it is trained and tested on.
         training: arguments of `ancestral.training.train`: one of epochs, steps and minutes; batch_size, lr,
-            weight_decay.
+            weight_decay; loss, as `--loss` names it.
         expected: what was reported.
         differs: what here is not as reported, or not known; empty where nothing is.
         quick: whether one thread of a CPU follows it in minutes.
