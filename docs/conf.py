@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator as HTMLTranslator
 
 import ancestral
 
@@ -24,6 +27,7 @@ suppress_warnings = ["misc.highlighting_failure"]  # a table of a terminal is no
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+smartquotes = False  # --option stays as it is typed
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
@@ -33,6 +37,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # the fields of a named tuple are said once
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"Ancestral {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -76,10 +81,11 @@ def as_restructured(app: Sphinx, what: str, name: str, obj: object, options: obj
         parts = line.split("`")
         if len(parts) % 2 == 0 or line.lstrip().startswith((">>>", "...")):
             continue  # code that goes on in the next line, or a doctest
-        plain = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
+        bullet = re.match(r" *(\* )?", line)[0]
+        plain = [re.sub(r"([*|])", r"\\\1", part) for part in [parts[0][len(bullet) :], *parts[2::2]]]
         plain = [re.sub(r"(?<=\w)_(?!\w)", r"\_", part) for part in plain]
         code = [f"``{part}``" for part in parts[1::2]]
-        lines[i] = "".join(part for pair in zip(plain, [*code, ""], strict=True) for part in pair)
+        lines[i] = bullet + "".join(part for pair in zip(plain, [*code, ""], strict=True) for part in pair)
 
 
 def is_field(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
@@ -87,8 +93,32 @@ def is_field(app: Sphinx, what: str, name: str, obj: object, skip: bool, options
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def as_called(
+    app: Sphinx, what: str, name: str, obj: Any, options: object, signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """Say the arguments of a constructor, where `__new__` notes whatever they are."""
+    if what != "class" or "__init__" not in vars(obj):
+        return None
+    found = inspect.signature(obj.__init__)
+    return str(found.replace(parameters=list(found.parameters.values())[1:], return_annotation=found.empty)), None
+
+
+def write_inline(self: HTMLTranslator, node: nodes.math) -> None:
+    """Write a formula as MathML, which browsers draw by themselves: no script, no network."""
+    self.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def write_block(self: HTMLTranslator, node: nodes.math_block) -> None:
+    """Write a formula in lines of its own."""
+    self.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Connect what is above to the build."""
     app.connect("builder-inited", write_commands)
     app.connect("autodoc-process-docstring", as_restructured, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", as_called)
     app.connect("autodoc-skip-member", is_field)
+    app.add_html_math_renderer("mathml", inline_renderers=(write_inline, None), block_renderers=(write_block, None))

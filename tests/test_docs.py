@@ -84,6 +84,7 @@ def test_every_page_is_in_the_site() -> None:
     for page in PAGES:
         for toctree in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S):
             lines = [line for line in toctree.splitlines() if line and not line.startswith(":")]
-            listed |= {(page.parent / f"{line}.md").resolve() for line in lines}
+            names = [line.partition("<")[2].removesuffix(">") or line for line in lines]
+            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
     pages = {page for page in PAGES if "docs" in page.parts} - {HERE / "docs" / "index.md"}
     assert pages == listed
