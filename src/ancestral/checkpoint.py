@@ -77,7 +77,7 @@ def build(description: Any) -> Any:
     """Return what was described; lists become tuples.
 
     Raises:
-        ValueError: it names a class that is neither of this library nor in `MODELS`, or arguments that it does not take.
+        ValueError: it names a class that is neither of this library nor in `MODELS`, or arguments it does not take.
 
     >>> build({"class": "LogisticMixture", "arguments": {"components": 5}})
     LogisticMixture(components=5)
