@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 
-def describe() -> dict[str, Any]:
-    """Return the machine, the versions and the day."""
+def describe(device: str | None = None) -> dict[str, Any]:
+    """Return the machine, the versions and the day; of a GPU its name, unless the device was another one."""
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -27,7 +27,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else None,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
