@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ancestral.capture import graphed
 from ancestral.causal import Cursor
@@ -158,3 +158,17 @@ def test_a_gpu_streams_by_graphs_what_it_streams_eagerly() -> None:
         return torch.cat(list(model.stream(4, steps=64, generator=generator, compiled=compiled)), 2)
 
     assert torch.equal(streamed(True), streamed(False))
+
+
+@pytest.mark.parametrize("kind", ["colour", "mixture"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_rows_ask_no_device_for_values_and_mix_no_devices(name: str, kind: str) -> None:
+    """The device "meta" has shapes and no values: what asks for one, or joins tensors of the CPU, fails."""
+    model: Any
+    model, context = image_models(name)[kind]
+    with torch.no_grad():
+        condition = conditioned(model, context, (3, 3, 5, 2))
+    noise, like = torch.rand(3, 3, 5, 2, dtype=torch.float64, device="meta"), model.to("meta").empty(3, (3, 5, 2))
+    told = tree_map_only(Tensor, lambda c: c.to("meta"), condition)
+    (found,) = images(model, [noise], like, told)
+    assert found.device.type == "meta"
