@@ -35,10 +35,18 @@ def describe(device: str | None = None) -> dict[str, Any]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Return the wall-clock time of one call."""
+    """Return the wall-clock time of one call, until what it launched on a GPU is done."""
+    synchronize()
     start = time.perf_counter()
     work()
+    synchronize()
     return time.perf_counter() - start
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if one is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def interleaved(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -52,11 +60,15 @@ def interleaved(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def matrix_rate(size: int = 2048) -> float:
-    """Return this machine's multiply-add rate in float32 matrix products, in 1e9 floating-point operations a second."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best = min(seconds(lambda: a @ b) for _ in range(5))
-    return 2 * size**3 / best / 1e9
+def matrix_rate(size: int = 2048, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Return this machine's multiply-add rate in matrix products, in 1e9 floating-point operations a second.
+
+    A GPU is given products that are large enough to keep all of it busy, several at a time.
+    """
+    size, times = (4 * size, 10) if device == "cuda" else (size, 1)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = min(seconds(lambda: [a @ b for _ in range(times)]) for _ in range(5))
+    return 2 * size**3 * times / best / 1e9
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
