@@ -64,15 +64,16 @@ def stream(
         before, t = caught_up(net, past, features, cursor), past.shape[2]
     block: Callable[..., Any] = partial(block_of, net, cursor, temperature)
     run = block
-    for uniforms in itertools.chain([first], blocks):
+    for number, uniforms in enumerate(itertools.chain([first], blocks)):
         steps = uniforms.shape[2]
         own = None if told.constant or features is None else features[:, :, t : t + steps]
         before, values = (run if steps == first.shape[2] else block)(before, uniforms, told.offsets, own)
         yield values
         t += steps
-        if compiled and run is block:  # the memory exists now
+        if compiled and number == 0:  # the memory exists now
             run = captured(block, uniforms.device)
-            run = graphed(run, cursor) if uniforms.is_cuda else run
+        elif compiled and number == 1 and uniforms.is_cuda:  # and the compiled block
+            run = graphed(run, cursor)
 
 
 def block_of(
