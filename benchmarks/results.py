@@ -12,7 +12,8 @@ docs/results.md from the JSON, and does nothing else.
 
 --gpu follows the recipes of `ancestral.recipes.GPU` in their order, compiled and in bfloat16, with one seed unless more
 are given. With --slice-minutes a call trains for so long at most, and stops at a checkpoint: the same command goes on
-from there, on any machine that has the folder of --runs. Evaluating what is trained takes a minute or less more.
+from there, on any machine that has the folder of --runs. A slice must be longer than compiling takes, which is done in
+each; that, or evaluating what is trained, may end it a minute or two late.
 """
 
 import argparse

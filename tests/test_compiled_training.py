@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ancestral import training
 from ancestral.likelihoods import Categorical
+from ancestral.model import Model
 from ancestral.models import MODELS
 from ancestral.objectives import Objective
 from ancestral.testing import tiny
 from ancestral.training import Summary, train
 from calls import Call
-from small_runs import causal, pictures, recordings, tensors
+from small_runs import assert_equal, causal, interrupting, pictures, recordings, tensors
 
 LATENT = ("hierarchical-vae", "pixel-vae")
 BREAKS = (*LATENT, "made")  # walks that are generators, and masks that are drawn, break the graph
@@ -57,6 +58,19 @@ def test_a_compiled_run_is_the_eager_run_to_rounding(precision: int | str, tmp_p
     assert eager.valid_nats == pytest.approx(compiled.valid_nats, abs=0.05 if precision == "bf16" else 1e-4)
     weights = [tensors(tmp_path / name) for name in ("eager", "compiled")]
     assert weights[0].keys() == weights[1].keys()
+
+
+@pytest.mark.slow
+def test_a_compiled_run_that_was_interrupted_goes_on_exactly(tmp_path: Path) -> None:
+    def small() -> Model:
+        torch.manual_seed(0)
+        return MODELS["gated-pixelcnn"](shape=(1, 4, 3), likelihood=Categorical(4), channels=4, layers=1, classes=3)
+
+    train(small(), pictures(), tmp_path / "whole", steps=8, compiled=True)
+    stopped = train(small(), pictures(), tmp_path / "parts", steps=8, compiled=True, on_progress=interrupting(4))
+    assert stopped.interrupted
+    train(small(), pictures(), tmp_path / "parts", resume=True, compiled=True)
+    assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
 
 
 @pytest.mark.slow
