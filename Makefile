@@ -10,10 +10,10 @@ DEMO := runs/demo
 # touched when the installation is complete, hence made again when it was interrupted or what it installs has changed
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-all lint format typecheck docs bench results tables clean
+.PHONY: help install demo test test-all lint format typecheck docs bench bench-gpu results results-gpu tables clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## set up .venv (every target below does it, once)
 
@@ -66,8 +66,14 @@ bench: $(INSTALLED) ## measure sampling and training, into JSON and tables
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/audio.py
 
+bench-gpu: $(INSTALLED) ## measure CUDA graphs and compiled training on a GPU, into JSON
+	$(BIN)/python benchmarks/gpu.py
+
 results: $(INSTALLED) ## follow the recipes that a CPU follows in minutes: make results DATA=FOLDER, with NAME.npz there
 	$(BIN)/python benchmarks/results.py $(if $(DATA),--data '$(DATA)')
+
+results-gpu: $(INSTALLED) ## follow those that are for a GPU, in slices with MINUTES=9: call it again to go on
+	$(BIN)/python benchmarks/results.py --gpu $(if $(DATA),--data '$(DATA)') $(if $(MINUTES),--slice-minutes $(MINUTES))
 
 tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/models.py --table

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 
-def describe() -> dict[str, Any]:
-    """Return the machine, the versions and the day."""
+def describe(device: str | None = None) -> dict[str, Any]:
+    """Return the machine, the versions and the day; of a GPU its name, unless the device was another one."""
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -27,7 +27,7 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else None,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -35,10 +35,18 @@ def describe() -> dict[str, Any]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Return the wall-clock time of one call."""
+    """Return the wall-clock time of one call, until what it launched on a GPU is done."""
+    synchronize()
     start = time.perf_counter()
     work()
+    synchronize()
     return time.perf_counter() - start
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if one is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def interleaved(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -52,11 +60,15 @@ def interleaved(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def matrix_rate(size: int = 2048) -> float:
-    """Return this machine's multiply-add rate in float32 matrix products, in 1e9 floating-point operations a second."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best = min(seconds(lambda: a @ b) for _ in range(5))
-    return 2 * size**3 / best / 1e9
+def matrix_rate(size: int = 2048, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Return this machine's multiply-add rate in matrix products, in 1e9 floating-point operations a second.
+
+    A GPU is given products that are large enough to keep all of it busy, several at a time.
+    """
+    size, times = (4 * size, 10) if device == "cuda" else (size, 1)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = min(seconds(lambda: [a @ b for _ in range(times)]) for _ in range(5))
+    return 2 * size**3 * times / best / 1e9
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

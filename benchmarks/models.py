@@ -13,8 +13,10 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -119,18 +121,39 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
                 yield Job("dequantized", model, data, "dequantized", (*settings, CONTINUOUS))
 
 
-def ancestral(words: list[str], threads: int) -> tuple[dict[str, Any], float]:
-    """Run a command in a process of its own; return its JSON and the seconds of CPU that it took."""
+class UnfinishedError(Exception):
+    """A command was asked to stop before it had an answer."""
+
+
+def ancestral(words: list[str], threads: int, limit: float | None = None) -> tuple[dict[str, Any], float]:
+    """Run a command in a process of its own; return its JSON and the seconds of CPU that it took.
+
+    Args:
+        words: of the command.
+        threads: that it may use.
+        limit: after so many seconds it is asked to stop, as by Ctrl-C: a training then writes a checkpoint.
+
+    Raises:
+        RuntimeError: it failed.
+        UnfinishedError: it had to stop, and has nothing to say.
+    """
     code = "from ancestral.cli import main; main()"
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, "-c", code, *words, "--json"]
     with TemporaryFile("w+") as told, TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=told, stderr=said, env=environment)
+        asking = threading.Timer(limit or 0, os.kill, (process.pid, signal.SIGINT))
+        if limit is not None:
+            asking.start()
         _, status, usage = os.wait4(process.pid, 0)  # its own times, whatever else runs
+        asking.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         answer, messages = (file.seek(0) or file.read() for file in (told, said))
     if process.returncode:
         last = (messages.splitlines() or [f"exit status {process.returncode}"])[-1]
+        stopped = process.returncode in (-signal.SIGINT, 128 + signal.SIGINT) or last == KeyboardInterrupt.__name__
+        if limit is not None and stopped:  # before or after the training itself, which would have answered
+            raise UnfinishedError
         raise RuntimeError(f"{shlex.join(['ancestral', *words])}: {last}")
     return json.loads(answer), usage.ru_utime + usage.ru_stime
 

@@ -27,6 +27,8 @@ checksum of its data. FOLDER has the file that each command names; results/recip
 the first seed:
 """
 
+GPUS = "`make results-gpu DATA=FOLDER` follows those with `--device cuda`."
+
 
 def page(result: Mapping[str, Any]) -> str:
     """Return the document."""
@@ -41,7 +43,8 @@ def page(result: Mapping[str, Any]) -> str:
         parts += table(head, [line[:4] for line in lines(alone)])
     parts += ["", "## How they were made", "", FOOT, "```sh"]
     parts += [group[0]["command"] for group in groups(rows)]
-    parts += ["```", "", *(machine_line(machine) for machine in machines(rows))]
+    by_gpu = any(row["machine"].get("gpu") for row in rows)
+    parts += ["```", "", *([GPUS, ""] if by_gpu else []), *(machine_line(machine) for machine in machines(rows))]
     return "\n".join(parts) + "\n"
 
 
@@ -84,7 +87,7 @@ def machines(rows: Sequence[Row]) -> list[Row]:
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         machine = row["machine"]
-        known = found.setdefault(machine["cpu"], {**machine, "days": set()})
+        known = found.setdefault(f"{machine['cpu']} {machine.get('gpu')}", {**machine, "days": set()})
         known["days"].add(machine["date"])
     return list(found.values())
 
@@ -93,4 +96,5 @@ def machine_line(machine: Row) -> str:
     """Return a machine in a line."""
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)} of {machine['cores']} cores"
     days = " to ".join(sorted({min(machine["days"]), max(machine["days"])}))
-    return f"{machine['cpu']}, {threads}; ancestral {machine['ancestral']}, torch {machine['torch']}; {days}."
+    gpu = f"{machine['gpu']} beside " if machine.get("gpu") else ""
+    return f"{gpu}{machine['cpu']}, {threads}; ancestral {machine['ancestral']}, torch {machine['torch']}; {days}."

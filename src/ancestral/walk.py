@@ -277,29 +277,47 @@ def raster_walk(net: RasterNetwork, x: Tensor, condition: Condition) -> Walk:
         condition: projected context, (B, F, 1, 1) or (B, F, H, W), of the dtype of the network; or a tuple, one for
             each resolution, each of half the size of the one before.
     """
-    channels, height, width = x.shape[1:]
-    cursor = Cursor(x.device, (height, width))
+    cursor, above = Cursor(x.device, (x.shape[2], x.shape[3])), nothing_above(net, x)
+    for row in range(x.shape[2]):
+        yield from row_walk(net, x[:, :, row], above, row_of(condition, row), cursor, row)
+    return x
+
+
+def nothing_above(net: RasterNetwork, x: Tensor) -> Tensor:
+    """Return what the first row of x (B, C, H, W) is given: (B, C + 1, 1, W) of padding."""
     dtype = next(p.dtype for p in net.parameters())  # type: ignore[attr-defined]
-    above = torch.zeros(x.shape[0], channels + 1, 1, width, dtype=dtype, device=x.device)
-    nothing = above[..., 0, 0].clone()
-    for row in range(height):
-        features, sizes = by_column(net.rows(above, row_of(condition, row), cursor))
-        above[:, channels] = 1
-        pixel = nothing
-        for col in range(width):
-            here = features.index_select(0, cursor.col)[0].split(sizes, 1)
-            known = pixel
-            for group in range(net.groups):
-                cursor.group = group
-                params = net.cols(known, here, cursor)
-                heads = net.likelihood.walk(params, channels // net.groups)
-                known = yield from factors(heads, ((c, row, col) for c in range(group, channels)))
-                x[:, group : group + known.shape[1], row, col] = known
-                known = net.likelihood.scale(known).to(dtype)
-                above[:, group : group + known.shape[1], 0, col] = known
-            pixel = above[..., 0, col].contiguous()
-            cursor.next_col()
-        cursor.next_row()
+    return torch.zeros(x.shape[0], x.shape[1] + 1, 1, x.shape[3], dtype=dtype, device=x.device)
+
+
+def row_walk(net: RasterNetwork, x: Tensor, above: Tensor, condition: Condition, cursor: Cursor, row: int) -> Walk:
+    """Walk over the pixels of a row, and go on to the next one.
+
+    Args:
+        net: the network.
+        x: where the values of the row are written, (B, C, W).
+        above: the scaled row above, with its channel of ones, (B, C + 1, 1, W); this row is written over it.
+        condition: of the row.
+        cursor: at its first pixel.
+        row: its number, for the places of the factors.
+    """
+    channels, width = x.shape[1:]
+    features, sizes = by_column(net.rows(above, condition, cursor))
+    above[:, channels] = 1
+    pixel = torch.zeros_like(above[..., 0, 0], memory_format=torch.contiguous_format)
+    for col in range(width):
+        here = features.index_select(0, cursor.col)[0].split(sizes, 1)
+        known = pixel
+        for group in range(net.groups):
+            cursor.group = group
+            params = net.cols(known, here, cursor)
+            heads = net.likelihood.walk(params, channels // net.groups)
+            known = yield from factors(heads, ((c, row, col) for c in range(group, channels)))
+            x[:, group : group + known.shape[1], col] = known
+            known = net.likelihood.scale(known).to(above.dtype)
+            above[:, group : group + known.shape[1], 0, col] = known
+        pixel = above[..., 0, col].contiguous()
+        cursor.next_col()
+    cursor.next_row()
     return x
 
 

@@ -90,6 +90,23 @@ class Cursor:
             self._coarse = Cursor(self.row.device, (-(-height // 2), -(-width // 2)))
         return self._coarse
 
+    @property
+    def phase(self) -> tuple[int, ...]:
+        """What is on the host: of one phase a step launches the same operations every time.
+
+        That is the channel group and, where there is half the resolution, whether it begins here, and its own phase.
+        """
+        if self._coarse is None:
+            return (self.group,)
+        return self.group, self.even_row, self.aligned, self._even_col, *self._coarse.phase
+
+    @phase.setter
+    def phase(self, phase: tuple[int, ...]) -> None:
+        self.group = phase[0]
+        if self._coarse is not None:
+            self.even_row, self.aligned, self._even_col = map(bool, phase[1:4])
+            self._coarse.phase = phase[4:]
+
     def reset(self) -> None:
         """Go back to the first position, with memory as before the first step, and fold the weights anew."""
         self.row.zero_()

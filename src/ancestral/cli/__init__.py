@@ -16,6 +16,7 @@ from ancestral.cli import compressing, exporting, scoring
 from ancestral.cli.console import Answer, Debug, command_of, note, progress, status_of, timed
 from ancestral.cli.options import (
     Compile,
+    CompileSteps,
     Context,
     Device,
     GivenName,
@@ -84,6 +85,7 @@ def train(
     loss: LossName = None,
     precision: Annotated[Literal["32", "bf16"] | None, typer.Option(help="Of the computation; 32 by default.")] = None,
     device: Device = "auto",
+    compiled: CompileSteps = False,
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of all random numbers; 0 by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as it was begun.")] = False,
 ) -> Answer:
@@ -110,7 +112,7 @@ def train(
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
     if loss is None and followed is not None and not resume:
         loss = followed.training.get("loss")
-    how |= {"loss": loss_of(loss, out, resume), "device": device, "seed": seed, "resume": resume}
+    how |= {"device": device, "compiled": compiled, "seed": seed, "resume": resume, "loss": loss_of(loss, out, resume)}
     if resume:
         check_recipe_of(out, recipe)
         start = resumed(out, model, data, settings, options)

@@ -7,6 +7,7 @@ import typer
 
 __all__ = [
     "Compile",
+    "CompileSteps",
     "Context",
     "Device",
     "GivenName",
@@ -42,6 +43,9 @@ Seconds = Annotated[
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Of recordings: several times as fast, after about a minute of compiling.")
+]
+CompileSteps = Annotated[
+    bool, typer.Option("--compile", help="Steps of training: faster after a minute or more, above all on a GPU.")
 ]
 LossName = Annotated[
     str | None,

@@ -1,16 +1,20 @@
 """What image models in raster order share: their arguments, their context, the parallel pass and the walk."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ancestral.capture import cuda_graph
 from ancestral.causal import Cursor, RowConv2d
 from ancestral.causal.weightnorm import initialize
 from ancestral.conditioning import aligned, features_of
 from ancestral.likelihoods import Likelihood, Table, check_count, check_likelihood
 from ancestral.model import Model
+from ancestral.stream import images
 from ancestral.walk import Condition, RasterNetwork, Walk, raster_forward, raster_walk
 
 
@@ -115,6 +119,25 @@ def walk_of(model: ImageModel, batch: int, context: Tensor | None, shape: tuple[
     with torch.no_grad():
         condition = conditioned(model, context, tuple(x.shape))
     return raster_walk(model, x, condition)
+
+
+def batches_of(
+    model: ImageModel, noise: Iterable[Tensor], context: Tensor | None = None, temperature: float = 1.0
+) -> Iterator[Tensor]:
+    """Yield samples for each of several batches of uniforms (B, C, H, W), all of one size, given the same context.
+
+    They are those of the walk. On a GPU rows are captured as CUDA graphs: after the first batch, which captures them,
+    a batch is as many launches as it has rows.
+    """
+    batches = iter(noise)
+    first = next(batches, None)
+    if first is None:
+        return
+    x = model.empty(len(first), check_size(tuple(first.shape[1:]), model.shape))
+    with torch.no_grad():
+        condition = conditioned(model, context, tuple(x.shape))
+    capture = cuda_graph if x.is_cuda else None
+    yield from images(model, chain([first], batches), x, condition, temperature, capture)
 
 
 def initialize_by(model: Model, x: Tensor, context: Tensor | None) -> None:

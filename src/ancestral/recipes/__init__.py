@@ -5,6 +5,8 @@ recipes` lists them, `ancestral train --recipe NAME --data FILE --out RUN` follo
 
 >>> RECIPES["mnist-made-deep"]().expected.value
 86.64
+
+`GPU` names those of whose length a GPU is meant, in the order in which to follow them: what is compared most, first.
 """
 
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from ancestral.recipes.cifar10 import (
     cifar10_vdvae,
 )
 from ancestral.recipes.digits import digits_gated_pixelcnn, digits_pixelcnnpp
+from ancestral.recipes.fashion_mnist import fashion_mnist_pixelcnnpp
 from ancestral.recipes.imagenet import (
     imagenet32_gated_pixelcnn,
     imagenet32_pixelsnail,
@@ -35,6 +38,8 @@ from ancestral.recipes.mnist import (
     mnist_made_deep,
     mnist_made_one_mask,
     mnist_pixelcnn,
+    mnist_row_lstm,
+    mnist_top_down_vae,
 )
 from ancestral.recipes.photos import photos_gated_pixelcnn, photos_pixelcnnpp
 from ancestral.recipes.recipe import Expected, Recipe, Wanted
@@ -53,7 +58,7 @@ from ancestral.recipes.tables import (
     wine_quality_red_made,
 )
 
-__all__ = ["RECIPES", "Expected", "Recipe", "Wanted"]
+__all__ = ["GPU", "RECIPES", "Expected", "Recipe", "Wanted"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits-gated-pixelcnn": digits_gated_pixelcnn,
@@ -77,10 +82,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "mnist-made": mnist_made,
     "mnist-made-deep": mnist_made_deep,
     "mnist-pixelcnn": mnist_pixelcnn,
+    "mnist-row-lstm": mnist_row_lstm,
     "mnist-diagonal-bilstm": mnist_diagonal_bilstm,
     "mnist-gated-pixelcnn": mnist_gated_pixelcnn,
+    "mnist-top-down-vae": mnist_top_down_vae,
     "dynamic-mnist-gated-pixelcnn": dynamic_mnist_gated_pixelcnn,
     "dynamic-mnist-hierarchical-vae": dynamic_mnist_hierarchical_vae,
+    "fashion-mnist-pixelcnn++": fashion_mnist_pixelcnnpp,
     "cifar10-pixelcnn": cifar10_pixelcnn,
     "cifar10-row-lstm": cifar10_row_lstm,
     "cifar10-diagonal-bilstm": cifar10_diagonal_bilstm,
@@ -93,3 +101,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "imagenet64-row-lstm": imagenet64_row_lstm,
     "imagenet64-gated-pixelcnn": imagenet64_gated_pixelcnn,
 }
+
+GPU = (
+    "mnist-gated-pixelcnn",
+    "mnist-diagonal-bilstm",
+    "mnist-made-deep",
+    "mnist-pixelcnn",
+    "mnist-row-lstm",
+    "mnist-top-down-vae",
+    "fashion-mnist-pixelcnn++",
+)

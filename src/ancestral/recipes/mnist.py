@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ancestral.latents import BottomUp, Dense
+from ancestral.latents import BottomUp, Dense, Residual, TopDown
 from ancestral.likelihoods import Bernoulli
 from ancestral.recipes.recipe import TRAINER, Expected, Recipe, Wanted
 
@@ -87,6 +87,12 @@ def mnist_pixelcnn() -> Recipe:
     return pixelrnn("pixelcnn", {"channels": 32, "layers": 15}, 81.30, differs)
 
 
+def mnist_row_lstm() -> Recipe:
+    """Row LSTM."""
+    differs = "; its size on MNIST is not in the paper: it is that of the Diagonal BiLSTM"
+    return pixelrnn("row-lstm", {"channels": 16, "layers": 7, "residual": True}, 80.54, differs)
+
+
 def mnist_diagonal_bilstm() -> Recipe:
     """Diagonal BiLSTM: the best of the PixelRNN paper."""
     return pixelrnn("diagonal-bilstm", {"channels": 16, "layers": 7, "residual": True}, 79.20)
@@ -158,4 +164,23 @@ def mnist_hierarchical_vae() -> Recipe:
         },
         expected=Expected(89.55, "nats", "results/latents.json: the ELBO"),
         differs="that run gave each option; `evaluate --samples 500` says 85.68",
+    )
+
+
+def mnist_top_down_vae() -> Recipe:
+    """Fifteen levels of latents in residual blocks with a top-down posterior."""
+    strides = (*(1,) * 4, 2, *(1,) * 4, 2, *(1,) * 4, 7)  # levels of 28x28, of 14x14, of 7x7, and one of 1x1
+    return Recipe(
+        model="hierarchical-vae",
+        arguments={
+            "likelihood": Bernoulli(),
+            "latents": (16,) * len(strides),
+            "network": Residual(channels=128, strides=strides),
+            "posterior": TopDown(),
+            "classes": None,
+        },
+        data=STATIC,
+        training={"epochs": 200, "batch_size": 100, "lr": 1e-3},
+        expected=Expected(80.47, "nats", "1902.02102: BIVA, one draw, fine-tuned"),
+        differs="other blocks (those of 2011.10650), no bottom-up latents; no fine-tuning on train and valid part",
     )

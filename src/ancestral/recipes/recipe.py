@@ -99,7 +99,7 @@ class Recipe:
             weight_decay; loss, as `--loss` names it.
         expected: what was reported.
         differs: what here is not as reported, or not known; empty where nothing is.
-        quick: whether one thread of a CPU follows it in minutes.
+        quick: whether one thread of a CPU follows it in minutes; `recipes.GPU` names those for a GPU.
     """
 
     model: str

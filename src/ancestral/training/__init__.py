@@ -95,6 +95,7 @@ def train(
     weight_decay: float | None = None,
     precision: int | str | None = None,
     device: str = "auto",
+    compiled: bool = False,
     seed: int | None = None,
     resume: bool = False,
     config: dict[str, Any] | None = None,
@@ -121,6 +122,8 @@ def train(
         weight_decay: of AdamW; by default so much that what a batch did is forgotten in about 10 epochs.
         precision: 32, the default, or "bf16" for mixed precision.
         device: "auto", "cpu" or "cuda".
+        compiled: makes a step's forward and backward pass compiled graphs, which takes a minute or more at first; a
+            run may be resumed without it, or with it, to rounding (and with other draws of dropout).
         seed: of order, noise and dropout, 0 by default; the weights are those that the model has.
         resume: go on with the run in `out`, exactly; what is not given is as it was.
         config: what else `config.json` shall record, JSON.
@@ -155,6 +158,8 @@ def train(
     accelerator.wait_for_everyone()  # no process writes before all have looked
     whole = {**(before or {}), **described, "training": settings, **(config or {})}
     run = Run(model, data, Path(out), loss, accelerator, whole, clock, resume)
+    if compiled:
+        run.objective.compile()
     with Interruption() as stop:
         run.prepare(resume)
         run.go(stop, on_progress)
