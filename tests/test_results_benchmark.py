@@ -23,6 +23,7 @@ NEAR = {  # nats
     "mushrooms-made": 0.15,
     "dna-made": 1.5,
     "nips-made": 3.0,
+    "nips-made-masks": 3.0,
     "mnist-made-one-mask": 0.5,
 }
 LONG = 300  # seconds of a run, of which one seed may have to do

@@ -103,13 +103,13 @@ def mushrooms_made() -> Recipe:
 
 def nltcs_made() -> Recipe:
     """MADE on nltcs."""
-    data = binary("nltcs", 16, (16181, 2157, 3236), "8fcb544439be1bf2", "Lowd & Davis 2010")
+    data = binary("nltcs", 16, (16181, 2157, 3236), "8fcb544439be1bf2", "Lowd & Davis")
     return made(data, Expected(5.99, "nats", OWN), {"steps": 4000, "weight_decay": 0.1}, {})
 
 
 def baudio_made() -> Recipe:
     """MADE on baudio."""
-    data = binary("baudio", 100, (15000, 2000, 3000), "f96decd925b71229", "Lowd & Davis 2010")
+    data = binary("baudio", 100, (15000, 2000, 3000), "f96decd925b71229", "Lowd & Davis")
     return made(data, Expected(38.69, "nats", OWN), {"steps": 4000, "weight_decay": 0.3}, {})
 
 
