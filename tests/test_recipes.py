@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ancestral.cli.recipes import check_wanted, checksum_line, likelihood_for
+from ancestral.cli.recipes import check_wanted, checksum_line, likelihood_for, recipe_rows
 from ancestral.data import BINARIZE, load
 from ancestral.data.dataset import SPLITS
 from ancestral.latents import Dense, Residual
@@ -83,6 +83,8 @@ def test_every_recipe_builds(name: str) -> None:
     assert recipe.expected.unit == ("nats" if recipe.data.levels in (2, None) else exact_values)
     assert RECIPES[name].__doc__
     json.dumps(recipe.to_json(), allow_nan=False)
+    told = dict(recipe_rows(recipe))
+    assert all(name in told["training"] for name in recipe.training)
 
 
 def test_made_has_as_many_parameters_as_the_paper_says() -> None:

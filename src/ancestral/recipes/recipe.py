@@ -17,7 +17,7 @@ from ancestral.training.resuming import fingerprint
 __all__ = ["OWN", "TRAINER", "Expected", "Recipe", "Wanted", "threes"]
 
 TRAINER = "AdamW with averaged weights"  # what trains every model here, whatever the paper took
-OWN = "results/recipes.json: none is published for this data, or for so small a model"
+OWN = "results/recipes.json"  # where none is published: for this data, or for so small a model
 
 
 def threes(here: int, reported: int, *more: int) -> str:
