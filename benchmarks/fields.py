@@ -6,11 +6,13 @@ Networks of a few layers with random weights: what is seen follows from how a ne
 learnt. Of hierarchical VAEs the figure is the KL of each level of a trained one, from results/latents.json.
 """
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 
 from ancestral.checkpoint import read_json
 from ancestral.files import replacing
@@ -27,6 +29,7 @@ from ancestral.models import (
     RowLSTM,
     WaveNet,
 )
+from ancestral.models.pixel_vae import KERNEL_SIZE, LAYERS
 from ancestral.report.field import dependence, field_of, walked
 from ancestral.report.figures import bars, png_of
 from ancestral.report.verify import column_findings, pixel_findings, step_findings
@@ -89,20 +92,29 @@ FIGURES: dict[str, Callable[[], "Figure"]] = {
     "multi-scale-pixelrnn": lambda: image(lambda: MultiScalePixelRNN(shape=IMAGE, channels=4, layers=2), (0, 9, 7)),
     "gated-pixelcnn": lambda: image(lambda: GatedPixelCNN(shape=IMAGE, channels=4, layers=3, kernel_size=3)),
     "wavenet": lambda: sequence(lambda: WaveNet(shape=(1, STEPS), likelihood=Bernoulli(), channels=4, layers=4)),
-    "pixelcnnpp": lambda: image(lambda: PixelCNNpp(shape=IMAGE, likelihood=Bernoulli(), channels=4, layers=1)),
+    "pixelcnnpp": lambda: image(
+        lambda: PixelCNNpp(shape=IMAGE, likelihood=Bernoulli(), channels=4, layers=1), (0, 9, 3)
+    ),
     "pixelsnail": lambda: image(
         lambda: PixelSNAIL(shape=IMAGE, likelihood=Bernoulli(), channels=4, layers=1, residual_blocks=1)
     ),
     "hierarchical-vae": levels,
-    "pixel-vae": lambda: image(lambda: GatedPixelCNN(shape=IMAGE, channels=4, layers=2, kernel_size=3)),
+    "pixel-vae": lambda: image(lambda: GatedPixelCNN(shape=IMAGE, channels=4, layers=LAYERS, kernel_size=KERNEL_SIZE)),
 }
+
+
+def opaque(png: bytes) -> bytes:
+    """Return the same picture without its transparency, which there is none of, in fewer bytes."""
+    content = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(content, "png", optimize=True)
+    return content.getvalue()
 
 
 def main() -> None:
     """Draw all figures."""
     for name, draw in FIGURES.items():
         with replacing(FOLDER / f"{name}.png") as part:
-            part.write_bytes(png_of(draw()))
+            part.write_bytes(opaque(png_of(draw())))
         print(FOLDER / f"{name}.png")
 
 
