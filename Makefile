@@ -10,7 +10,7 @@ DEMO := runs/demo
 # touched when the installation is complete, hence made again when it was interrupted or what it installs has changed
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-all lint format typecheck bench bench-gpu results results-gpu tables clean
+.PHONY: help install demo test test-all lint format typecheck docs bench bench-gpu results results-gpu tables clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,10 +41,10 @@ demo: $(INSTALLED) ## train on scanned digits for 3 minutes, then evaluate, samp
 	@echo "  $(DEMO)/completions.png   lower halves drawn below upper halves it never saw in training"
 
 # pytest comes last, so that the last line says how many tests passed
-test: lint typecheck ## check style and types, then run the tests
+test: lint typecheck docs ## check style, types and the documentation, then run the tests
 	$(BIN)/pytest
 
-test-all: lint typecheck ## the same with the slow tests
+test-all: lint typecheck docs ## the same with the slow tests
 	$(BIN)/pytest -m ""
 
 lint: $(INSTALLED) ## check style and format
@@ -57,6 +57,9 @@ format: $(INSTALLED) ## mend style and format where a tool can
 
 typecheck: $(INSTALLED) ## check types
 	$(BIN)/mypy
+
+docs: $(INSTALLED) ## build the documentation, warnings as errors: build/docs/index.html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 bench: $(INSTALLED) ## measure sampling and training, into JSON and tables
 	$(BIN)/python benchmarks/sampling.py
@@ -80,6 +83,8 @@ tables: $(INSTALLED) ## write the documents that are made from results/*.json
 	$(BIN)/python benchmarks/compression.py --table
 	$(BIN)/python benchmarks/anomaly.py --table
 	$(BIN)/python benchmarks/results.py --table
+	$(BIN)/python benchmarks/claims.py --table
+	$(BIN)/python benchmarks/fields.py
 
 clean: ## remove caches and build products (.venv and runs stay)
 	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -169,7 +169,7 @@ def test_every_dependency_is_pinned() -> None:
     assert not [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin)]
     extras = [name for group in project()["optional-dependencies"].values() for name in group]
     names = {re.split(r"[^\w.-]", name)[0].replace("_", "-").lower() for name in [*project()["dependencies"], *extras]}
-    assert names <= {pin.partition("==")[0] for pin in pins}
+    assert names - {"ancestral"} <= {pin.partition("==")[0] for pin in pins}  # one extra holds another
 
 
 def test_versions_agree() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ancestral.cli.recipes import check_wanted, checksum_line, likelihood_for
+from ancestral.cli.recipes import check_wanted, checksum_line, likelihood_for, recipe_rows
 from ancestral.data import BINARIZE, load
 from ancestral.data.dataset import SPLITS
 from ancestral.latents import Dense, Residual
@@ -68,12 +68,23 @@ def test_every_recipe_builds(name: str) -> None:
     recipe = RECIPES[name]()
     assert recipe.model in MODELS
     assert recipe.parameters() > 1000
-    assert set(recipe.training) <= {"epochs", "steps", "minutes", "batch_size", "lr", "weight_decay", "precision"}
+    assert set(recipe.training) <= {
+        "epochs",
+        "steps",
+        "minutes",
+        "batch_size",
+        "lr",
+        "weight_decay",
+        "precision",
+        "loss",
+    }
     assert sum(limit in recipe.training for limit in ("epochs", "steps", "minutes")) == 1
     exact_values = "bits/sample" if len(recipe.data.shape) == 2 else "bits/dim"
     assert recipe.expected.unit == ("nats" if recipe.data.levels in (2, None) else exact_values)
     assert RECIPES[name].__doc__
     json.dumps(recipe.to_json(), allow_nan=False)
+    told = dict(recipe_rows(recipe))
+    assert all(name in told["training"] for name in recipe.training)
 
 
 def test_made_has_as_many_parameters_as_the_paper_says() -> None:
@@ -141,6 +152,16 @@ def test_what_is_not_said_is_the_recipe_s(call: Call, tmp_path: Path) -> None:
     assert call("train", "--set", "layers=1", "channels=6", *resume).status == 0
     assert json.loads((run / "config.json").read_text())["recipe"]["name"] == "digits-gated-pixelcnn"
     assert "has digits-gated-pixelcnn" in call("train", "--recipe", "mnist-made", *resume).error
+
+
+def test_a_recipe_s_loss_is_followed_and_may_be_changed(call: Call, tmp_path: Path) -> None:
+    recipe = RECIPES["mnist-hierarchical-vae"]()
+    words = ["--recipe", "mnist-hierarchical-vae", "--data", some(recipe, tmp_path / "a.npz"), "--batch-size", 4]
+    for name, more, says in (("own", [], "warm_up=10000"), ("other", ["--loss", "iwae(k=2)"], "iwae(k=2")):
+        run = tmp_path / name
+        assert call("train", *words, *smallest(recipe), "--steps", 2, "--size", 8, "--out", run, *more).status == 0
+        assert says in json.loads((run / "config.json").read_text())["training"]["loss"]
+        assert call("train", "--out", run, "--resume").status == 0
 
 
 def test_data_may_be_changed_on_purpose(call: Call, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 The likelihood alone is no such score: it is mostly about low-level statistics, so that a smoother picture of something
 else can be likelier than what a model was trained on (1810.09136). Three scores survive this trap, more or less:
 
-* `ratio`: -log2 p(x) / p_0(x) against a background model p_0 of the same kind, trained on `mutated` data, which has the
-  low-level statistics and little else (1906.02845);
+* `ratio`: -log2 p(x) / p_0(x) against a background model p_0 of the same kind, trained on `mutated` data, which has
+  the low-level statistics and little else (1906.02845);
 * `complexity`: -log2 p(x) minus what a lossless codec needs for the same values, S of 1909.11480;
 * `typicality`: how far -log2 p(x), of one example or in the mean of a batch, is from that of the training data, on
   either side (1906.02994): strong for batches, weak for single examples.

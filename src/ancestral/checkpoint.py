@@ -29,8 +29,7 @@ __all__ = ["build", "describe", "from_pretrained", "load", "push_to_hub", "read_
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 STORED = "stored"  # in config.json: the dtype in which weights were rounded to be small; they compute in float32
-BUILDABLE: tuple[type[Any], ...] = (
-    *MODELS.values(),
+VALUES: tuple[type[Any], ...] = (  # what arguments of models are made of
     likelihoods.Bernoulli,
     likelihoods.Categorical,
     likelihoods.DiscretizedLogisticMixture,
@@ -48,13 +47,17 @@ BUILDABLE: tuple[type[Any], ...] = (
     latents.Ladder,
     latents.TopDown,
 )
-CLASSES = {cls.__name__: cls for cls in BUILDABLE}
+
+
+def loadable() -> dict[str, type[Any]]:
+    """Return the classes that `build` takes, by name: the registered models, and the values of this library."""
+    return {cls.__name__: cls for cls in (*MODELS.values(), *VALUES)}
 
 
 def describe(value: Any) -> Any:
     """Return a model, likelihood or conditioner as JSON: its class and arguments, recursively.
 
-    A class from outside this library is described by its full name; `build` will refuse it.
+    A class that is neither a registered model nor of this library is described by its full name; `build` refuses it.
 
     Raises:
         ValueError: an argument is neither such an object nor plain data.
@@ -67,14 +70,14 @@ def describe(value: Any) -> Any:
 
 def class_name(cls: type[Any]) -> str:
     """Return the name by which `build` finds a class of this library, or the full name of another."""
-    return cls.__name__ if CLASSES.get(cls.__name__) is cls else f"{cls.__module__}.{cls.__qualname__}"
+    return cls.__name__ if loadable().get(cls.__name__) is cls else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def build(description: Any) -> Any:
     """Return what was described; lists become tuples.
 
     Raises:
-        ValueError: it names a class that is not one of this library, or arguments that the class does not take.
+        ValueError: it names a class that is neither of this library nor in `MODELS`, or arguments it does not take.
 
     >>> build({"class": "LogisticMixture", "arguments": {"components": 5}})
     LogisticMixture(components=5)
@@ -84,10 +87,11 @@ def build(description: Any) -> Any:
     if not isinstance(description, dict):
         return description
     name, arguments = description.get("class"), description.get("arguments")
-    if not isinstance(name, str) or name not in CLASSES or not isinstance(arguments, dict):
-        raise ValueError(f"class {name!r} is not one that ancestral {__version__} can load: {', '.join(CLASSES)}")
+    known = loadable()
+    if not isinstance(name, str) or name not in known or not isinstance(arguments, dict):
+        raise ValueError(f"class {name!r} is not one that ancestral {__version__} can load: {', '.join(known)}")
     try:
-        return CLASSES[name](**{key: build(item) for key, item in arguments.items()})
+        return known[name](**{key: build(item) for key, item in arguments.items()})
     except TypeError as error:
         raise ValueError(f"{name} of ancestral {__version__} does not take the recorded arguments: {error}") from error
 

@@ -110,7 +110,8 @@ def train(
     options: dict[str, Any] = {"size": size, "bits": bits, "binarize": binarize, "given": given, "mutate": mutate}
     options |= {"dequantize": dequantize, "rate": rate, "linear": linear, "window": window, "skip_bad": skip_bad}
     how = limits | {"batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "precision": precision}
-    how |= {"device": device, "compiled": compiled, "seed": seed, "resume": resume, "loss": loss_of(loss, out, resume)}
+    how |= {"device": device, "compiled": compiled, "loss": loss_of(loss, out, resume, followed)}
+    how |= {"seed": seed, "resume": resume}
     if resume:
         check_recipe_of(out, recipe)
         start = resumed(out, model, data, settings, options)

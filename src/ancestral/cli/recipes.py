@@ -47,10 +47,15 @@ def recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         ("data", f"{wanted.name}, {has}" + (f", --binarize {wanted.binarize}" if wanted.binarize else "")),
         ("from", wanted.where),
         *([("checksum", wanted.checksum)] if wanted.checksum else []),
-        ("training", ", ".join(f"{name} {value:,g}" for name, value in recipe.training.items())),
+        ("training", ", ".join(f"{name} {how(value)}" for name, value in recipe.training.items())),
         ("reported", f"{recipe.expected} ({recipe.expected.source})"),
         ("here", recipe.differs or "nothing is known to differ"),
     ]
+
+
+def how(value: float | str) -> str:
+    """Return a value of a training: a number with its thousands apart, or the name of a loss."""
+    return value if isinstance(value, str) else f"{value:,g}"
 
 
 def checksum_line(recipe: Recipe, data: Data) -> str | None:

@@ -26,6 +26,7 @@ from ancestral.likelihoods import (
 from ancestral.model import Model
 from ancestral.models import MADE, MODELS, HierarchicalVAE, WaveNet
 from ancestral.objectives import LOSSES, Loss, nll
+from ancestral.recipes import Recipe
 from ancestral.report.words import size_of
 from ancestral.runs import recorded_data, registered, run_config, source_of
 from ancestral.training.resuming import fingerprint
@@ -131,10 +132,12 @@ def resumed(out: Path, name: str | None, source: str | None, settings: list[str]
     return Start(registered(model), model, data)
 
 
-def loss_of(text: str | None, out: Path, resume: bool) -> Loss:
-    """Return the loss that is named, or that of the run which is resumed; the negative log-likelihood by default."""
-    recorded = run_config(out)["training"].get("loss") if resume and text is None else None
-    text = recorded if text is None else text
+def loss_of(text: str | None, out: Path, resume: bool, recipe: Recipe | None = None) -> Loss:
+    """Return the loss that is named, or that of the run which is resumed, of the recipe; nll by default."""
+    if text is None and resume:
+        text = run_config(out)["training"].get("loss")
+    elif text is None and recipe is not None:
+        text = recipe.training.get("loss")
     if text is None or text == nll.__qualname__:
         return nll
     call = called(text, "--loss", "loss", LOSSES, "elbo(warm_up=2000)")

@@ -46,11 +46,14 @@ from ancestral.recipes.recipe import Expected, Recipe, Wanted
 from ancestral.recipes.sound import spoken_digits_wavenet
 from ancestral.recipes.tables import (
     adult_made,
+    baudio_made,
     connect4_made,
     dna_made,
     kin8nm_made,
     mushrooms_made,
     nips_made,
+    nips_made_masks,
+    nltcs_made,
     power_plant_made,
     wine_quality_red_made,
 )
@@ -68,6 +71,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "dna-made": dna_made,
     "mushrooms-made": mushrooms_made,
     "nips-made": nips_made,
+    "nips-made-masks": nips_made_masks,
+    "nltcs-made": nltcs_made,
+    "baudio-made": baudio_made,
     "power-plant-made": power_plant_made,
     "kin8nm-made": kin8nm_made,
     "wine-quality-red-made": wine_quality_red_made,

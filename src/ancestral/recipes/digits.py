@@ -30,6 +30,6 @@ def digits_pixelcnnpp() -> Recipe:
         },
         data=DIGITS,
         training={"steps": 2000, "batch_size": 16, "lr": 3e-3},
-        expected=Expected(1.7, "bits/dim", OWN),
+        expected=Expected(1.645, "bits/dim", OWN),
         quick=True,
     )

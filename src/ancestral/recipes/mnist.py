@@ -4,7 +4,7 @@ from typing import Any
 
 from ancestral.latents import BottomUp, Dense, Residual, TopDown
 from ancestral.likelihoods import Bernoulli
-from ancestral.recipes.recipe import OWN, TRAINER, Expected, Recipe, Wanted
+from ancestral.recipes.recipe import TRAINER, Expected, Recipe, Wanted
 
 STATIC = Wanted(
     name="static binarized MNIST",
@@ -144,7 +144,7 @@ def dynamic_mnist_hierarchical_vae() -> Recipe:
 
 
 def mnist_hierarchical_vae() -> Recipe:
-    """Two levels of latents with a bottom-up posterior, in a third of the steps of docs/latents.md."""
+    """Two levels of latents with a bottom-up posterior, as docs/latents.md has it: 44 minutes of one thread."""
     return Recipe(
         model="hierarchical-vae",
         arguments={
@@ -155,10 +155,15 @@ def mnist_hierarchical_vae() -> Recipe:
             "classes": None,
         },
         data=STATIC,
-        training={"steps": 40_000, "batch_size": 200, "lr": 5e-3, "weight_decay": 0.08},
-        expected=Expected(90.0, "nats", OWN),
-        differs="the figure is the ELBO; `evaluate --samples 500` is lower",
-        quick=True,
+        training={
+            "steps": 125_000,
+            "batch_size": 200,
+            "lr": 5e-3,
+            "weight_decay": 0.08,
+            "loss": "elbo(warm_up=10000)",
+        },
+        expected=Expected(89.55, "nats", "results/latents.json: the ELBO"),
+        differs="that run gave each option; `evaluate --samples 500` says 85.68",
     )
 
 

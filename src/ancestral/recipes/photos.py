@@ -22,9 +22,9 @@ def small(model: str, size: dict[str, Any], steps: int, value: float) -> Recipe:
 
 def photos_gated_pixelcnn() -> Recipe:
     """Gated PixelCNN of four layers."""
-    return small("gated-pixelcnn", {"channels": 32, "layers": 4, "kernel_size": 3}, 2500, 3.6)
+    return small("gated-pixelcnn", {"channels": 32, "layers": 4, "kernel_size": 3}, 1500, 3.654)
 
 
 def photos_pixelcnnpp() -> Recipe:
     """PixelCNN++ with one block in each branch."""
-    return small("pixelcnn++", {"channels": 24, "layers": 1}, 1500, 3.5)
+    return small("pixelcnn++", {"channels": 24, "layers": 1}, 1500, 3.172)

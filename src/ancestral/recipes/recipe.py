@@ -17,7 +17,7 @@ from ancestral.training.resuming import fingerprint
 __all__ = ["OWN", "TRAINER", "Expected", "Recipe", "Wanted", "threes"]
 
 TRAINER = "AdamW with averaged weights"  # what trains every model here, whatever the paper took
-OWN = "results/recipes.json, the mean of two seeds: no published one"  # for this data, or for so small a model
+OWN = "results/recipes.json"  # where none is published: for this data, or for so small a model
 
 
 def threes(here: int, reported: int, *more: int) -> str:
@@ -96,7 +96,7 @@ class Recipe:
         arguments: of its constructor, but for the shape, which the data gives.
         data: what it is trained and tested on.
         training: arguments of `ancestral.training.train`: one of epochs, steps and minutes; batch_size, lr,
-            weight_decay.
+            weight_decay; loss, as `--loss` names it.
         expected: what was reported.
         differs: what here is not as reported, or not known; empty where nothing is.
         quick: whether one thread of a CPU follows it in minutes; `recipes.GPU` names those for a GPU.

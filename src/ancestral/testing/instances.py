@@ -54,7 +54,7 @@ def tiny(
     if name not in MODELS:
         raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name!r}")
     given = {"shape": shape, "likelihood": likelihood, "classes": classes}
-    return MODELS[name](**{**SMALL[name], **{k: v for k, v in given.items() if v is not None}}).eval()
+    return MODELS[name](**{**SMALL.get(name, {}), **{k: v for k, v in given.items() if v is not None}}).eval()
 
 
 def rebuilt(model: Model, shape: tuple[int, ...], **changes: Any) -> Model:
