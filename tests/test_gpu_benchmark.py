@@ -22,10 +22,11 @@ def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     import gpu
     import machine
 
-    gpu.MODELS.clear()
-    gpu.MODELS["pixelcnn"] = lambda: PixelCNN(shape=(1, 5, 4), channels=8, layers=2)
-    gpu.MODELS["gated-pixelcnn"] = lambda: GatedPixelCNN(shape=(1, 5, 4), channels=4, layers=1)
-    gpu.MODELS["made"] = lambda: MADE(shape=(20,), hidden=(8,))
+    for name in list(gpu.MODELS):
+        monkeypatch.delitem(gpu.MODELS, name)
+    monkeypatch.setitem(gpu.MODELS, "pixelcnn", lambda: PixelCNN(shape=(1, 5, 4), channels=8, layers=2))
+    monkeypatch.setitem(gpu.MODELS, "gated-pixelcnn", lambda: GatedPixelCNN(shape=(1, 5, 4), channels=4, layers=1))
+    monkeypatch.setitem(gpu.MODELS, "made", lambda: MADE(shape=(20,), hidden=(8,)))
     monkeypatch.setitem(gpu.NETWORKS, "small", {"layers": 2, "channels": 4, "cycle": 2})
     monkeypatch.setattr(audio, "SECONDS", 0.01)
     rate = machine.matrix_rate
